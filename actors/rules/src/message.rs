@@ -109,6 +109,20 @@ pub struct ShardHello {
     pub queue_max: u32,
     /// It takes no new work.
     pub draining: bool,
+    /// Leases that it holds, of the newest scheduler that it knows, the running ones first. A lease that is missing
+    /// here long after it was given was lost on the way, there or back.
+    pub held: Vec<LeaseId>,
+}
+
+/// Scheduler to one shard: this model will be asked for soon, or again; have it loaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Prefetch {
+    /// To whom.
+    pub shard: ShardId,
+    /// Of which scheduler.
+    pub epoch: Epoch,
+    /// The model.
+    pub model: ModelHash,
 }
 
 /// One request of an assignment.
