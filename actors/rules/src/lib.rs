@@ -29,6 +29,9 @@ pub mod message;
 pub mod state;
 pub mod tx;
 
+pub mod scheduler;
+pub mod shard;
+
 /// A pure, deterministic state machine: what an actor decides.
 pub trait Machine {
     /// What happens to it. One closed enum per machine.

@@ -1,0 +1,213 @@
+//! The scheduler: what is computed now, where, and what waits.
+//!
+//! ```text
+//!  gangs -----> REQUESTS (single flight, quorum) --problem--> POLICY --plan--> LEASES --assignments--> shards
+//!  (extractor)     ^   |                                        ^                ^  |
+//!                  |   +--settled--> CACHE, all                 |                |  +--lost, late, refused: again
+//!                  +------------------ verified answers --------+--- PROFILES ---+
+//! ```
+//!
+//! The problem and the wanted properties are in `README.md`. [`policy::plan`] is one pure function; the machine around
+//! it keeps the books: who waits for which key, who computes it, who stands for it.
+//!
+//! **Invariant:** nothing here waits. A shard that never answers costs a lease, never a block.
+
+use crate::Machine;
+use crate::ids::{Epoch, Height, Igas, Micros, RequestKey, ShardId};
+use crate::message::{
+    Answer, Assignment, AssignmentDone, AssignmentRefused, CancelAssignment, Deferral, Gang,
+    Prefetch, ShardHello, Withdraw,
+};
+use crate::request::{Attestation, Quorum, Settled};
+use alloy_primitives::{Address, B256};
+
+/// What happens to the scheduler.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A gang came, or came again, perhaps changed.
+    Submit(Gang),
+    /// Nobody waits for a gang any more.
+    Withdraw(Withdraw),
+    /// A shard reports.
+    Hello(ShardHello),
+    /// A shard answered, and every signature was checked: each answer is the named shard's.
+    Done(AssignmentDone),
+    /// An answer in this shard's name had a signature that is not its own.
+    Forged {
+        /// In whose name.
+        shard: ShardId,
+    },
+    /// A shard refused.
+    Refused(AssignmentRefused),
+    /// A new head: these are the next two blocks to be built.
+    Head(Slot),
+    /// A transaction got into a block: what it paid for counts for its sender.
+    Included(Included),
+    /// Shards that the chain knows. Until the first of these, all are taken.
+    Registered(Vec<ShardId>),
+    /// A result that an earlier scheduler settled.
+    Recovered(Settled),
+    /// This scheduler is now the one, in this epoch.
+    TookOver {
+        /// Greater than every earlier one.
+        epoch: Epoch,
+    },
+    /// Time passed, or a burst of events ended: plan, dispatch, expire. The shell sends one after each burst that it
+    /// takes from its mailbox, and at least every [`limits::TICK`].
+    Tick,
+}
+
+/// When the next two blocks stop taking results.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Slot {
+    /// The head.
+    pub height: Height,
+    /// The block after the head takes what is settled by then.
+    pub cutoff: Micros,
+    /// The block after that one takes what is settled by then.
+    pub next_cutoff: Micros,
+}
+
+/// A transaction that got into a block.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Included {
+    /// The gang's id: the transaction hash.
+    pub id: B256,
+    /// Who paid.
+    pub sender: Address,
+    /// Inference units that were paid for.
+    pub igas: Igas,
+    /// Requests that its execution consumed.
+    pub keys: Vec<RequestKey>,
+}
+
+/// What the scheduler wants done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Send work to a shard.
+    Assign(Assignment),
+    /// Take work back that nobody needs and that has perhaps not started.
+    Cancel(CancelAssignment),
+    /// Have a shard load a model.
+    Prefetch(Prefetch),
+    /// An answer reached its quorum: make it durable, tell all. Once per key.
+    Settle(Settled),
+    /// Someone asked for what is settled: tell all again.
+    Resend(Settled),
+    /// A gang waits, and why.
+    Defer(Deferral),
+    /// A shard lied. It gets no more work.
+    Quarantine(Box<Evidence>),
+    /// A younger scheduler is at work: this one must stop.
+    Fenced,
+    /// A line of the decision log.
+    Log(Record),
+}
+
+/// Two signed answers to one request, of which one is false.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Evidence {
+    /// Who lied.
+    pub shard: ShardId,
+    /// What it said.
+    pub answer: Answer,
+    /// Outcome hash that the majority said.
+    pub outcome_hash: B256,
+    /// The majority.
+    pub against: Vec<Attestation>,
+}
+
+/// A line of the decision log: when, and what was decided.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// When.
+    pub at: Micros,
+    /// What.
+    pub decision: Decision,
+}
+
+/// What was decided.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// A full plan.
+    Planned {
+        /// For the block of this height and the one after.
+        height: Height,
+        /// keccak256 of the plan's canonical bytes: equal snapshots give equal digests.
+        digest: B256,
+        /// Gangs with all their requests placed or under way for this block and the next.
+        placed: u32,
+        /// Gangs that wait.
+        deferred: u32,
+    },
+    /// A lease ran out.
+    LeaseExpired(Assignment),
+    /// A shard's circuit breaker opened.
+    BreakerOpened(ShardId),
+    /// A promise to be done by this block's cut-off was broken.
+    PromiseBroken {
+        /// Which gang.
+        id: B256,
+        /// Which block.
+        height: Height,
+    },
+}
+
+/// What a scheduler is told once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Equal answers that each mode needs.
+    pub quorum: Quorum,
+    /// In which order gangs are planned.
+    pub policy: Policy,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            quorum: Quorum::default(),
+            policy: Policy::Value,
+        }
+    }
+}
+
+/// In which order gangs are planned. All but [`Policy::Value`] are there to be compared with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Policy {
+    /// Whole gangs by value per remaining marginal compute time, with tickets and two passes.
+    #[default]
+    Value,
+    /// First come, first served.
+    Fifo,
+    /// By value alone: what an unmodified builder does.
+    Tip,
+    /// Requests (not gangs) by value per cost.
+    Density,
+    /// Earliest deadline first.
+    Edf,
+}
+
+pub mod limits;
+
+/// The scheduler.
+#[derive(Clone, Debug)]
+pub struct Scheduler {
+    config: Config,
+}
+
+impl Scheduler {
+    /// A scheduler that knows nothing yet. It does nothing before [`Event::TookOver`].
+    #[must_use]
+    pub fn new(config: Config) -> Self {
+        Self { config }
+    }
+}
+
+impl Machine for Scheduler {
+    type Event = Event;
+    type Effect = Effect;
+
+    fn apply(&mut self, _now: Micros, _event: Event, _effects: &mut Vec<Effect>) {
+        let _ = self.config.policy;
+    }
+}
