@@ -31,6 +31,9 @@ pub mod tx;
 
 pub mod scheduler;
 pub mod shard;
+pub mod producer;
+
+pub mod follower;
 
 /// A pure, deterministic state machine: what an actor decides.
 pub trait Machine {

@@ -1,0 +1,24 @@
+//! Numbers of the producer.
+
+use crate::ids::Micros;
+
+/// How long before its slot a block is built at most, in µs. 100 ms executes some 10,000 plain transactions on one
+/// core, which is beyond what a block holds by gas.
+pub const BUILD_LEAD_MAX: Micros = Micros::from_millis(100);
+
+/// Pause before an append of unknown fate is tried again, in µs. An election of the log's leader takes seconds, so
+/// more haste only floods it.
+pub const APPEND_RETRY: Micros = Micros::from_millis(250);
+
+/// Pause before a take-over that failed is tried again, in µs.
+pub const TAKE_OVER_RETRY: Micros = Micros::from_millis(1_000);
+
+/// Least time without a block before a producer that was fenced tries to lead again, in µs: longer than an election
+/// of the log's leader (up to 9 s) plus a slot.
+pub const STANDBY_PATIENCE_MIN: Micros = Micros::from_secs(10);
+
+/// Candidates of one build at most. A block of 1,000 Mgas holds 47,619 plain transfers.
+pub const CANDIDATES_MAX: usize = 50_000;
+
+const _: () = assert!(TAKE_OVER_RETRY.0 < STANDBY_PATIENCE_MIN.0);
+const _: () = assert!(APPEND_RETRY.0 < TAKE_OVER_RETRY.0);

@@ -1,0 +1,545 @@
+//! The block producer: when to build, on what, from which transactions, and what the log's answer means.
+//!
+//! **Invariant:** the producer holds no handle to a shard and never waits for inference. It sees transactions whose
+//! answers are all there, and seals on time with those that it has.
+//!
+//! ```text
+//!  Ready/Unready --> pool ----+
+//!  Head ----------> parent ---+--> Build --> (Built) --> Append --> (Appended) --> wait for Head
+//!  Tick ----------> timetable-+                             |  Lost: wait for Head, Fenced: standby
+//! ```
+
+mod limits;
+mod select;
+
+use crate::Machine;
+use crate::ids::{Epoch, Height, Micros, Seq, TxHash};
+use crate::message::Withheld;
+use crate::tx::{ReadyTx, Reason};
+use alloy_primitives::B256;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+pub use limits::{APPEND_RETRY, BUILD_LEAD_MAX, CANDIDATES_MAX, TAKE_OVER_RETRY};
+pub use select::order;
+
+/// When blocks are made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Timetable {
+    /// As soon as a transaction is ready; no empty blocks.
+    AtOnce,
+    /// One block at every multiple of this span since the Unix epoch, empty or not.
+    Slots(Micros),
+}
+
+/// Whether this producer is to lead from the start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// Take over at once.
+    Lead,
+    /// Watch, and take over when no block came for this long.
+    Standby(Micros),
+}
+
+/// The block that the next one stands on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Parent {
+    /// Its height.
+    pub height: Height,
+    /// Its hash.
+    pub hash: B256,
+    /// Its timestamp, in seconds.
+    pub timestamp_secs: u64,
+    /// Its position in the log.
+    pub seq: Seq,
+    /// Base fee of the block after it, in wei per gas.
+    pub next_base_fee: u128,
+}
+
+/// A number for each block that is built.
+pub type Attempt = u64;
+
+/// What happens to a producer.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// A transaction is a candidate; sent again unharmed.
+    Ready(Arc<ReadyTx>),
+    /// It is none any more.
+    Unready(TxHash),
+    /// The follower of this process stored a block.
+    Head {
+        /// The block.
+        parent: Parent,
+        /// Its transactions.
+        included: Vec<TxHash>,
+    },
+    /// The epoch subject was won.
+    TookOver(Epoch),
+    /// It was not.
+    TakeOverFailed,
+    /// A block was executed.
+    Built {
+        /// Which build.
+        attempt: Attempt,
+        /// Hash of the block.
+        hash: B256,
+        /// Transactions in it.
+        included: Vec<TxHash>,
+        /// Candidates that are not, with the reason.
+        withheld: Vec<(TxHash, Reason)>,
+    },
+    /// The build could not be done (the head moved under it, say).
+    BuildFailed {
+        /// Which build.
+        attempt: Attempt,
+    },
+    /// The log has the block.
+    Appended {
+        /// Which build.
+        attempt: Attempt,
+    },
+    /// The log does not, or it is unknown.
+    AppendFailed {
+        /// Which build.
+        attempt: Attempt,
+        /// What is known.
+        error: AppendFailure,
+    },
+    /// Time passes. Also asked for by [`Effect::WakeAt`].
+    Tick,
+}
+
+/// What is known of a failed append.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AppendFailure {
+    /// Another entry has the place.
+    Lost,
+    /// Another producer took over.
+    Fenced,
+    /// It is unknown whether the entry is in the log: the same bytes are to be tried again.
+    Unknown,
+}
+
+/// What a producer wants done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Compare-and-set the epoch.
+    TakeOver,
+    /// Execute candidates in this order, on this parent, and seal.
+    Build {
+        /// Number of the build.
+        attempt: Attempt,
+        /// What to build on.
+        parent: Parent,
+        /// The block's timestamp, in seconds.
+        timestamp_secs: u64,
+        /// When the slot is, for the measure of lateness; `None` where there is no timetable.
+        slot: Option<Micros>,
+        /// Candidates, best first, a sender's by nonce.
+        candidates: Vec<Arc<ReadyTx>>,
+    },
+    /// Append the block of this build, after the entry at `expected`.
+    Append {
+        /// Number of the build.
+        attempt: Attempt,
+        /// Height of the block.
+        height: Height,
+        /// Fencing token.
+        epoch: Epoch,
+        /// Last position of the log, as far as this producer knows.
+        expected: Seq,
+    },
+    /// The block of this build is of no use.
+    Discard {
+        /// Number of the build.
+        attempt: Attempt,
+    },
+    /// Tell the extractor.
+    Withheld(Withheld),
+    /// Send [`Event::Tick`] at this time.
+    WakeAt(Micros),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Role {
+    Standby { after: Micros },
+    TakingOver { retry_at: Micros },
+    Leading(Epoch),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Idle,
+    Building {
+        attempt: Attempt,
+    },
+    Appending {
+        attempt: Attempt,
+        hash: B256,
+        retry_at: Option<Micros>,
+    },
+    /// In the log; the follower has not stored it yet.
+    AwaitingHead {
+        height: Height,
+    },
+}
+
+/// The producer.
+#[derive(Debug)]
+pub struct Producer {
+    timetable: Timetable,
+    role: Role,
+    phase: Phase,
+    parent: Parent,
+    last_head_at: Micros,
+    /// The slot that the next block is for.
+    next_slot: Micros,
+    next_attempt: Attempt,
+    pool: BTreeMap<TxHash, Arc<ReadyTx>>,
+}
+
+impl Producer {
+    /// A producer on this head. It acts on its first [`Event::Tick`].
+    #[must_use]
+    pub fn new(timetable: Timetable, start: Start, parent: Parent, now: Micros) -> Self {
+        let role = match start {
+            Start::Lead => Role::TakingOver { retry_at: now },
+            Start::Standby(after) => Role::Standby { after },
+        };
+        let mut producer = Self {
+            timetable,
+            role,
+            phase: Phase::Idle,
+            parent,
+            last_head_at: now,
+            next_slot: Micros(0),
+            next_attempt: 1,
+            pool: BTreeMap::new(),
+        };
+        producer.next_slot = producer.slot_after(now);
+        producer
+    }
+
+    /// Candidates that wait.
+    #[must_use]
+    pub fn pool_len(&self) -> usize {
+        self.pool.len()
+    }
+
+    /// The fencing token, where this producer leads.
+    #[must_use]
+    pub fn leading(&self) -> Option<Epoch> {
+        match self.role {
+            Role::Leading(epoch) => Some(epoch),
+            _ => None,
+        }
+    }
+
+    /// The first slot after `now`.
+    fn slot_after(&self, now: Micros) -> Micros {
+        match self.timetable {
+            Timetable::AtOnce => now,
+            Timetable::Slots(slot) => Micros((now.0 / slot.0 + 1) * slot.0),
+        }
+    }
+
+    /// How long before its slot a block is built: a fifth of the slot, at most [`BUILD_LEAD_MAX`].
+    fn build_lead(&self) -> Micros {
+        match self.timetable {
+            Timetable::AtOnce => Micros(0),
+            Timetable::Slots(slot) => Micros((slot.0 / 5).min(BUILD_LEAD_MAX.0)),
+        }
+    }
+
+    fn step(&mut self, now: Micros, effects: &mut Vec<Effect>) {
+        match self.role {
+            Role::Standby { after } => {
+                let due = self.last_head_at.saturating_add(after);
+                if now >= due {
+                    self.try_take_over(now, effects);
+                } else {
+                    effects.push(Effect::WakeAt(due));
+                }
+            }
+            Role::TakingOver { retry_at } => {
+                if now >= retry_at {
+                    self.try_take_over(now, effects);
+                }
+            }
+            Role::Leading(epoch) => self.lead(now, epoch, effects),
+        }
+    }
+
+    fn try_take_over(&mut self, now: Micros, effects: &mut Vec<Effect>) {
+        let retry_at = now.saturating_add(TAKE_OVER_RETRY);
+        self.role = Role::TakingOver { retry_at };
+        effects.push(Effect::TakeOver);
+        effects.push(Effect::WakeAt(retry_at));
+    }
+
+    fn lead(&mut self, now: Micros, epoch: Epoch, effects: &mut Vec<Effect>) {
+        match self.phase {
+            Phase::Idle => self.build_if_due(now, effects),
+            Phase::Appending {
+                attempt,
+                retry_at: Some(at),
+                hash,
+            } => {
+                if now >= at {
+                    self.phase = Phase::Appending {
+                        attempt,
+                        hash,
+                        retry_at: None,
+                    };
+                    effects.push(self.append(attempt, epoch));
+                } else {
+                    effects.push(Effect::WakeAt(at));
+                }
+            }
+            Phase::Building { .. } | Phase::Appending { .. } | Phase::AwaitingHead { .. } => {}
+        }
+    }
+
+    fn build_if_due(&mut self, now: Micros, effects: &mut Vec<Effect>) {
+        let slot = match self.timetable {
+            Timetable::AtOnce if self.pool.is_empty() => return,
+            Timetable::AtOnce => None,
+            Timetable::Slots(_) => {
+                let due = self.next_slot.saturating_sub(self.build_lead());
+                if now < due {
+                    effects.push(Effect::WakeAt(due));
+                    return;
+                }
+                Some(self.next_slot)
+            }
+        };
+        let attempt = self.next_attempt;
+        self.next_attempt += 1;
+        self.phase = Phase::Building { attempt };
+        let sealed_at = slot.unwrap_or(now);
+        effects.push(Effect::Build {
+            attempt,
+            parent: self.parent,
+            // Blocks within one second share it: time never runs ahead of the clock.
+            timestamp_secs: sealed_at.as_secs().max(self.parent.timestamp_secs),
+            slot,
+            candidates: order(
+                self.pool.values(),
+                self.parent.next_base_fee,
+                CANDIDATES_MAX,
+            ),
+        });
+    }
+
+    fn append(&self, attempt: Attempt, epoch: Epoch) -> Effect {
+        Effect::Append {
+            attempt,
+            height: self.parent.height.next(),
+            epoch,
+            // The epoch record is an entry of the log too.
+            expected: self.parent.seq.max(Seq(epoch.0)),
+        }
+    }
+
+    fn built(
+        &mut self,
+        now: Micros,
+        attempt: Attempt,
+        hash: B256,
+        included: &[TxHash],
+        withheld: Vec<(TxHash, Reason)>,
+        effects: &mut Vec<Effect>,
+    ) {
+        if self.phase != (Phase::Building { attempt }) {
+            effects.push(Effect::Discard { attempt });
+            return;
+        }
+        for (hash, reason) in withheld {
+            // What found no room stays a candidate for the next block; the rest goes back to the extractor.
+            if reason != Reason::BlockFull {
+                self.pool.remove(&hash);
+            }
+            effects.push(Effect::Withheld(Withheld {
+                hash,
+                reason,
+                height: self.parent.height.next(),
+            }));
+        }
+        let Role::Leading(epoch) = self.role else {
+            self.phase = Phase::Idle;
+            effects.push(Effect::Discard { attempt });
+            return;
+        };
+        if included.is_empty() && self.timetable == Timetable::AtOnce {
+            self.phase = Phase::Idle;
+            effects.push(Effect::Discard { attempt });
+            self.step(now, effects);
+            return;
+        }
+        self.phase = Phase::Appending {
+            attempt,
+            hash,
+            retry_at: None,
+        };
+        effects.push(self.append(attempt, epoch));
+    }
+
+    fn append_failed(
+        &mut self,
+        now: Micros,
+        attempt: Attempt,
+        error: AppendFailure,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Phase::Appending {
+            attempt: ours,
+            hash,
+            ..
+        } = self.phase
+        else {
+            return;
+        };
+        if ours != attempt {
+            return;
+        }
+        match error {
+            AppendFailure::Unknown => {
+                let at = now.saturating_add(APPEND_RETRY);
+                self.phase = Phase::Appending {
+                    attempt,
+                    hash,
+                    retry_at: Some(at),
+                };
+                effects.push(Effect::WakeAt(at));
+            }
+            AppendFailure::Lost => {
+                // Another entry has the place: the follower brings it, or finds it invalid and says where the log ends.
+                effects.push(Effect::Discard { attempt });
+                self.phase = Phase::AwaitingHead {
+                    height: self.parent.height.next(),
+                };
+            }
+            AppendFailure::Fenced => {
+                effects.push(Effect::Discard { attempt });
+                self.phase = Phase::Idle;
+                self.role = Role::Standby {
+                    after: self.standby_patience(),
+                };
+                self.last_head_at = now;
+                self.step(now, effects);
+            }
+        }
+    }
+
+    /// How long a producer that lost the lead waits for blocks before it tries again.
+    fn standby_patience(&self) -> Micros {
+        match self.timetable {
+            Timetable::AtOnce => limits::STANDBY_PATIENCE_MIN,
+            Timetable::Slots(slot) => Micros((slot.0 * 3).max(limits::STANDBY_PATIENCE_MIN.0)),
+        }
+    }
+
+    fn head(
+        &mut self,
+        now: Micros,
+        parent: Parent,
+        included: &[TxHash],
+        effects: &mut Vec<Effect>,
+    ) {
+        for hash in included {
+            self.pool.remove(hash);
+        }
+        if parent.height < self.parent.height {
+            return;
+        }
+        let moved = parent.height > self.parent.height;
+        self.parent = parent;
+        self.last_head_at = now;
+        match self.phase {
+            // A block that was built on the old head is of no use.
+            Phase::Building { attempt } if moved => {
+                self.phase = Phase::Idle;
+                effects.push(Effect::Discard { attempt });
+            }
+            Phase::Appending { attempt, hash, .. } if moved => {
+                // Ours, and its acknowledgement is still on the way; or another's.
+                if hash != parent.hash {
+                    effects.push(Effect::Discard { attempt });
+                }
+                self.phase = Phase::Idle;
+            }
+            Phase::AwaitingHead { height } if parent.height >= height => self.phase = Phase::Idle,
+            // The log's end moved without a block (an entry was skipped): build anew after it.
+            Phase::AwaitingHead { .. } if !moved => self.phase = Phase::Idle,
+            _ => {}
+        }
+        if moved && let Timetable::Slots(_) = self.timetable {
+            let due = Micros(self.parent.timestamp_secs.saturating_mul(1_000_000)).max(now);
+            self.next_slot = self.slot_after(due.max(self.next_slot.saturating_sub(Micros(1))));
+            if self.next_slot <= now {
+                self.next_slot = self.slot_after(now);
+            }
+        }
+        self.step(now, effects);
+    }
+}
+
+impl Machine for Producer {
+    type Event = Event;
+    type Effect = Effect;
+
+    fn apply(&mut self, now: Micros, event: Event, effects: &mut Vec<Effect>) {
+        match event {
+            Event::Ready(tx) => {
+                self.pool.insert(tx.tx.hash, tx);
+                if self.timetable == Timetable::AtOnce {
+                    self.step(now, effects);
+                }
+            }
+            Event::Unready(hash) => {
+                self.pool.remove(&hash);
+            }
+            Event::Head { parent, included } => self.head(now, parent, &included, effects),
+            Event::TookOver(epoch) => {
+                self.role = Role::Leading(epoch);
+                self.phase = Phase::Idle;
+                self.next_slot = self.slot_after(now);
+                self.step(now, effects);
+            }
+            Event::TakeOverFailed => {
+                if let Role::TakingOver { retry_at } = self.role {
+                    effects.push(Effect::WakeAt(retry_at));
+                }
+            }
+            Event::Built {
+                attempt,
+                hash,
+                included,
+                withheld,
+            } => self.built(now, attempt, hash, &included, withheld, effects),
+            Event::BuildFailed { attempt } => {
+                if self.phase == (Phase::Building { attempt }) {
+                    self.phase = Phase::Idle;
+                    effects.push(Effect::Discard { attempt });
+                    effects.push(Effect::WakeAt(now.saturating_add(APPEND_RETRY)));
+                }
+            }
+            Event::Appended { attempt } => {
+                if let Phase::Appending { attempt: ours, .. } = self.phase
+                    && ours == attempt
+                {
+                    self.phase = Phase::AwaitingHead {
+                        height: self.parent.height.next(),
+                    };
+                }
+            }
+            Event::AppendFailed { attempt, error } => {
+                self.append_failed(now, attempt, error, effects);
+            }
+            Event::Tick => self.step(now, effects),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,228 @@
+use super::*;
+use crate::ids::{Igas, RequestKey};
+use crate::tx::PoolTx;
+use alloy_primitives::{Address, Bytes, U256};
+
+fn tx(id: u8, sender: u8, nonce: u64, tip: u128, inference: bool) -> Arc<ReadyTx> {
+    Arc::new(ReadyTx {
+        tx: PoolTx {
+            hash: B256::repeat_byte(id),
+            sender: Address::repeat_byte(sender),
+            nonce,
+            gas_limit: 21_000,
+            max_fee_per_gas: 100,
+            max_priority_fee_per_gas: tip,
+            cost_max: U256::ZERO,
+            raw: Bytes::new(),
+        },
+        keys: inference
+            .then(|| RequestKey(B256::repeat_byte(id)))
+            .into_iter()
+            .collect(),
+        igas: Igas(0),
+        gas_used: 21_000,
+        arrival: u64::from(id),
+    })
+}
+
+fn parent(height: u64, seq: u64) -> Parent {
+    Parent {
+        height: Height(height),
+        hash: B256::repeat_byte(height as u8),
+        timestamp_secs: 0,
+        seq: Seq(seq),
+        next_base_fee: 10,
+    }
+}
+
+fn run(producer: &mut Producer, now_ms: u64, event: Event) -> Vec<Effect> {
+    let mut effects = Vec::new();
+    producer.apply(Micros::from_millis(now_ms), event, &mut effects);
+    effects
+}
+
+fn leader(timetable: Timetable) -> Producer {
+    let mut producer = Producer::new(timetable, Start::Lead, parent(0, 1), Micros(0));
+    assert!(run(&mut producer, 0, Event::Tick).contains(&Effect::TakeOver));
+    run(&mut producer, 0, Event::TookOver(Epoch(2)));
+    producer
+}
+
+fn attempt_of(effects: &[Effect]) -> Attempt {
+    effects
+        .iter()
+        .find_map(|e| match e {
+            Effect::Build { attempt, .. } => Some(*attempt),
+            _ => None,
+        })
+        .expect("a build")
+}
+
+fn built(attempt: Attempt, included: &[u8], withheld: &[(u8, Reason)]) -> Event {
+    Event::Built {
+        attempt,
+        hash: B256::repeat_byte(0xbb),
+        included: included.iter().map(|id| B256::repeat_byte(*id)).collect(),
+        withheld: withheld
+            .iter()
+            .map(|(id, r)| (B256::repeat_byte(*id), *r))
+            .collect(),
+    }
+}
+
+#[test]
+fn a_ready_transaction_is_built_and_appended_at_once_after_the_epoch_record() {
+    let mut producer = leader(Timetable::AtOnce);
+    let effects = run(&mut producer, 1, Event::Ready(tx(1, 1, 0, 1, false)));
+    let attempt = attempt_of(&effects);
+    let effects = run(&mut producer, 2, built(attempt, &[1], &[]));
+    assert_eq!(
+        effects,
+        [Effect::Append {
+            attempt,
+            height: Height(1),
+            epoch: Epoch(2),
+            expected: Seq(2),
+        }]
+    );
+    run(&mut producer, 3, Event::Appended { attempt });
+    // Nothing is built until the follower has the block.
+    assert!(run(&mut producer, 3, Event::Ready(tx(2, 2, 0, 1, false))).is_empty());
+    let effects = run(
+        &mut producer,
+        4,
+        Event::Head {
+            parent: parent(1, 3),
+            included: vec![B256::repeat_byte(1)],
+        },
+    );
+    assert_ne!(attempt_of(&effects), attempt);
+    assert_eq!(producer.pool_len(), 1);
+}
+
+#[test]
+fn slots_are_kept_empty_or_not_and_never_twice() {
+    let mut producer = leader(Timetable::Slots(Micros::from_millis(1_000)));
+    let mut slots = Vec::new();
+    for height in 1..=3u64 {
+        let now = height * 1_000 - 100;
+        let effects = run(&mut producer, now, Event::Tick);
+        let attempt = attempt_of(&effects);
+        let Some(Effect::Build { slot, .. }) =
+            effects.iter().find(|e| matches!(e, Effect::Build { .. }))
+        else {
+            panic!("a build");
+        };
+        slots.push(slot.expect("a timetable").0 / 1_000_000);
+        run(&mut producer, now + 10, built(attempt, &[], &[]));
+        run(&mut producer, now + 20, Event::Appended { attempt });
+        let head = Parent {
+            timestamp_secs: height,
+            ..parent(height, height + 2)
+        };
+        // The head may come before or after the slot itself.
+        let effects = run(
+            &mut producer,
+            now + if height == 2 { 150 } else { 30 },
+            Event::Head {
+                parent: head,
+                included: vec![],
+            },
+        );
+        assert!(!effects.iter().any(|e| matches!(e, Effect::Build { .. })));
+    }
+    assert_eq!(slots, [1, 2, 3]);
+}
+
+#[test]
+fn an_append_of_unknown_fate_is_tried_again_with_the_same_block() {
+    let mut producer = leader(Timetable::AtOnce);
+    let attempt = attempt_of(&run(&mut producer, 0, Event::Ready(tx(1, 1, 0, 1, false))));
+    run(&mut producer, 0, built(attempt, &[1], &[]));
+    let effects = run(
+        &mut producer,
+        10,
+        Event::AppendFailed {
+            attempt,
+            error: AppendFailure::Unknown,
+        },
+    );
+    assert_eq!(effects, [Effect::WakeAt(Micros::from_millis(260))]);
+    let effects = run(&mut producer, 260, Event::Tick);
+    assert!(matches!(effects[..], [Effect::Append { attempt: a, .. }] if a == attempt));
+}
+
+#[test]
+fn a_fenced_producer_stands_by_and_leads_again_only_when_blocks_stay_away() {
+    let mut producer = leader(Timetable::AtOnce);
+    let attempt = attempt_of(&run(&mut producer, 0, Event::Ready(tx(1, 1, 0, 1, false))));
+    run(&mut producer, 0, built(attempt, &[1], &[]));
+    let effects = run(
+        &mut producer,
+        10,
+        Event::AppendFailed {
+            attempt,
+            error: AppendFailure::Fenced,
+        },
+    );
+    assert!(effects.contains(&Effect::Discard { attempt }));
+    assert_eq!(producer.leading(), None);
+    assert!(!run(&mut producer, 5_000, Event::Tick).contains(&Effect::TakeOver));
+    assert!(run(&mut producer, 10_010, Event::Tick).contains(&Effect::TakeOver));
+}
+
+#[test]
+fn a_stale_candidate_goes_back_and_one_without_room_stays() {
+    let mut producer = leader(Timetable::Slots(Micros::from_millis(1_000)));
+    for id in 1..=3 {
+        run(&mut producer, 0, Event::Ready(tx(id, id, 0, 1, true)));
+    }
+    let attempt = attempt_of(&run(&mut producer, 900, Event::Tick));
+    let withheld = [(1, Reason::StaleInput), (2, Reason::BlockFull)];
+    let effects = run(&mut producer, 910, built(attempt, &[3], &withheld));
+    let told: Vec<_> = effects
+        .iter()
+        .filter_map(|e| match e {
+            Effect::Withheld(w) => Some(w.reason),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(told, [Reason::StaleInput, Reason::BlockFull]);
+    assert_eq!(producer.pool_len(), 2);
+}
+
+#[test]
+fn a_block_built_on_an_old_head_is_discarded() {
+    let mut producer = leader(Timetable::AtOnce);
+    let old = attempt_of(&run(&mut producer, 0, Event::Ready(tx(1, 1, 0, 1, false))));
+    let effects = run(
+        &mut producer,
+        1,
+        Event::Head {
+            parent: parent(1, 3),
+            included: vec![],
+        },
+    );
+    assert!(effects.contains(&Effect::Discard { attempt: old }));
+    let effects = run(&mut producer, 2, built(old, &[1], &[]));
+    assert_eq!(effects, [Effect::Discard { attempt: old }]);
+}
+
+#[test]
+fn candidates_stand_by_tip_with_nonces_in_order_and_inference_first() {
+    let pool = [
+        tx(1, 1, 0, 1, false),
+        tx(2, 1, 1, 50, false),
+        tx(3, 2, 0, 20, false),
+        tx(4, 3, 0, 2, true),
+    ];
+    let ids = |base_fee| -> Vec<u8> {
+        order(pool.iter(), base_fee, 10)
+            .iter()
+            .map(|t| t.tx.hash.0[0])
+            .collect()
+    };
+    assert_eq!(ids(10), [4, 3, 1, 2]);
+    assert!(ids(101).is_empty());
+    assert_eq!(order(pool.iter(), 10, 2).len(), 2);
+}
