@@ -29,8 +29,15 @@ pub mod message;
 pub mod state;
 pub mod tx;
 
+pub mod invariants;
+
+pub mod mempool;
+
+pub mod extractor;
+
 pub mod scheduler;
 pub mod shard;
+
 pub mod producer;
 
 pub mod follower;

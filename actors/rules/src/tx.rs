@@ -75,6 +75,8 @@ pub enum Reason {
     NoShard,
     /// It fits in no space left of this block.
     BlockFull,
+    /// The sender's balance does not cover it beside its earlier transactions.
+    Unfunded,
 }
 
 /// Where a transaction is on its way.
