@@ -36,6 +36,7 @@ pub mod mempool;
 pub mod extractor;
 
 pub mod scheduler;
+
 pub mod shard;
 
 pub mod producer;

@@ -93,12 +93,17 @@ pub enum Effect {
         /// Its hash.
         hash: B256,
     },
-    /// Forget this entry; the log's end is known to be here.
+    /// Forget this entry; the head is what it was.
     Skip {
         /// Which.
         seq: Seq,
         /// Why.
         reason: SkipReason,
+    },
+    /// All of the log up to here is taken in, and the head is what it was.
+    Passed {
+        /// Position.
+        seq: Seq,
     },
     /// Read the log again from here: entries are missing.
     ReadFrom {
@@ -114,6 +119,23 @@ enum Phase {
     Storing(Entry),
 }
 
+/// What waits for its turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Waiting {
+    Block(Entry),
+    Garbage(Seq),
+    Epoch(Seq),
+}
+
+impl Waiting {
+    const fn seq(&self) -> Seq {
+        match self {
+            Self::Block(entry) => entry.seq,
+            Self::Garbage(seq) | Self::Epoch(seq) => *seq,
+        }
+    }
+}
+
 /// The follower.
 #[derive(Debug)]
 pub struct Follower {
@@ -124,7 +146,7 @@ pub struct Follower {
     /// Where the log was read again because of a gap, so that a gap of the log itself is not read for ever.
     reread_from: Option<Seq>,
     phase: Phase,
-    waiting: VecDeque<Entry>,
+    waiting: VecDeque<Waiting>,
 }
 
 impl Follower {
@@ -159,24 +181,42 @@ impl Follower {
         self.waiting.len() < ENTRIES_WAITING_MAX
     }
 
+    /// Puts an entry in line, unless it was delivered before.
+    fn enqueue(&mut self, item: Waiting) {
+        let newest = self.waiting.back().map_or(self.last_seq, Waiting::seq);
+        let busy = match self.phase {
+            Phase::Verifying(entry) | Phase::Storing(entry) => entry.seq,
+            Phase::Idle => Seq(0),
+        };
+        if item.seq() > newest.max(busy) {
+            self.waiting.push_back(item);
+        }
+    }
+
+    fn skip(&mut self, seq: Seq, reason: SkipReason, effects: &mut Vec<Effect>) {
+        self.last_seq = self.last_seq.max(seq);
+        effects.push(Effect::Skip { seq, reason });
+        effects.push(Effect::Passed { seq });
+    }
+
     fn next(&mut self, effects: &mut Vec<Effect>) {
         while self.phase == Phase::Idle {
-            let Some(entry) = self.waiting.pop_front() else {
-                return;
-            };
-            if let Some(reason) = self.refuses(&entry) {
-                if reason == SkipReason::HeightGap && self.read_again(&entry, effects) {
-                    return;
+            match self.waiting.pop_front() {
+                None => return,
+                Some(Waiting::Garbage(seq)) => self.skip(seq, SkipReason::Garbage, effects),
+                Some(Waiting::Epoch(seq)) => {
+                    self.last_seq = self.last_seq.max(seq);
+                    effects.push(Effect::Passed { seq });
                 }
-                self.last_seq = self.last_seq.max(entry.seq);
-                effects.push(Effect::Skip {
-                    seq: entry.seq,
-                    reason,
-                });
-                continue;
+                Some(Waiting::Block(entry)) => match self.refuses(&entry) {
+                    Some(SkipReason::HeightGap) if self.read_again(&entry, effects) => return,
+                    Some(reason) => self.skip(entry.seq, reason, effects),
+                    None => {
+                        self.phase = Phase::Verifying(entry);
+                        effects.push(Effect::Verify { seq: entry.seq });
+                    }
+                },
             }
-            self.phase = Phase::Verifying(entry);
-            effects.push(Effect::Verify { seq: entry.seq });
         }
     }
 
@@ -211,31 +251,9 @@ impl Machine for Follower {
 
     fn apply(&mut self, _now: Micros, event: Event, effects: &mut Vec<Effect>) {
         match event {
-            Event::Entry(entry) => {
-                // Delivered again, or behind what was taken in.
-                let newest = self.waiting.back().map_or(self.last_seq, |e| e.seq);
-                let busy = match self.phase {
-                    Phase::Verifying(e) | Phase::Storing(e) => e.seq,
-                    Phase::Idle => Seq(0),
-                };
-                if entry.seq > newest.max(busy) {
-                    self.waiting.push_back(entry);
-                }
-            }
-            Event::Garbage { seq } => {
-                if self.phase == Phase::Idle && self.waiting.is_empty() {
-                    self.last_seq = self.last_seq.max(seq);
-                }
-                effects.push(Effect::Skip {
-                    seq,
-                    reason: SkipReason::Garbage,
-                });
-            }
-            Event::Epoch { epoch, .. } => {
-                if self.phase == Phase::Idle && self.waiting.is_empty() {
-                    self.last_seq = self.last_seq.max(Seq(epoch.0));
-                }
-            }
+            Event::Entry(entry) => self.enqueue(Waiting::Block(entry)),
+            Event::Garbage { seq } => self.enqueue(Waiting::Garbage(seq)),
+            Event::Epoch { epoch, .. } => self.enqueue(Waiting::Epoch(Seq(epoch.0))),
             Event::Verified { seq, valid } => {
                 let Phase::Verifying(entry) = self.phase else {
                     return;
@@ -248,11 +266,7 @@ impl Machine for Follower {
                     effects.push(Effect::Store { seq });
                 } else {
                     self.phase = Phase::Idle;
-                    self.last_seq = self.last_seq.max(seq);
-                    effects.push(Effect::Skip {
-                        seq,
-                        reason: SkipReason::Invalid,
-                    });
+                    self.skip(seq, SkipReason::Invalid, effects);
                 }
             }
             Event::Stored { seq } => {
@@ -352,10 +366,13 @@ mod tests {
         run(&mut follower, entry(2, 1, 0, 9));
         assert_eq!(
             take(&mut follower, 2, false),
-            [Effect::Skip {
-                seq: Seq(2),
-                reason: SkipReason::Invalid
-            }]
+            [
+                Effect::Skip {
+                    seq: Seq(2),
+                    reason: SkipReason::Invalid
+                },
+                Effect::Passed { seq: Seq(2) }
+            ]
         );
         for (event, reason) in [
             (entry(3, 1, 7, 1), SkipReason::OtherParent),
@@ -364,7 +381,7 @@ mod tests {
             (Event::Garbage { seq: Seq(6) }, SkipReason::Garbage),
         ] {
             assert!(
-                matches!(run(&mut follower, event)[..], [Effect::Skip { reason: r, .. }] if r == reason)
+                matches!(run(&mut follower, event)[..], [Effect::Skip { reason: r, .. }, Effect::Passed { .. }] if r == reason)
             );
         }
         assert_eq!(
@@ -385,11 +402,28 @@ mod tests {
         // The log itself has the gap: the entry is skipped, not read for ever.
         assert!(matches!(
             run(&mut follower, entry(5, 3, 2, 3))[..],
-            [Effect::Skip {
-                reason: SkipReason::HeightGap,
-                ..
-            }]
+            [
+                Effect::Skip {
+                    reason: SkipReason::HeightGap,
+                    ..
+                },
+                Effect::Passed { .. }
+            ]
         ));
+    }
+
+    #[test]
+    fn a_take_over_is_passed_in_its_turn() {
+        let mut follower = start();
+        run(&mut follower, entry(2, 1, 0, 1));
+        let epoch = Event::Epoch {
+            epoch: Epoch(3),
+            producer: Address::ZERO,
+        };
+        assert!(run(&mut follower, epoch).is_empty());
+        let effects = take(&mut follower, 2, true);
+        assert_eq!(effects.last(), Some(&Effect::Passed { seq: Seq(3) }));
+        assert_eq!(follower.last_seq(), Seq(3));
     }
 
     #[test]

@@ -50,7 +50,8 @@ pub struct Parent {
     pub hash: B256,
     /// Its timestamp, in seconds.
     pub timestamp_secs: u64,
-    /// Its position in the log.
+    /// The last position of the log that the follower took in: this block's, or that of an entry after it that is no
+    /// valid block.
     pub seq: Seq,
     /// Base fee of the block after it, in wei per gas.
     pub next_base_fee: u128,
@@ -66,7 +67,7 @@ pub enum Event {
     Ready(Arc<ReadyTx>),
     /// It is none any more.
     Unready(TxHash),
-    /// The follower of this process stored a block.
+    /// The follower of this process stored a block, or passed an entry that is none.
     Head {
         /// The block.
         parent: Parent,
@@ -146,7 +147,7 @@ pub enum Effect {
         height: Height,
         /// Fencing token.
         epoch: Epoch,
-        /// Last position of the log, as far as this producer knows.
+        /// Last position of the log, as far as the follower read.
         expected: Seq,
     },
     /// The block of this build is of no use.
@@ -279,7 +280,7 @@ impl Producer {
 
     fn lead(&mut self, now: Micros, epoch: Epoch, effects: &mut Vec<Effect>) {
         match self.phase {
-            Phase::Idle => self.build_if_due(now, effects),
+            Phase::Idle => self.build_if_due(now, epoch, effects),
             Phase::Appending {
                 attempt,
                 retry_at: Some(at),
@@ -300,7 +301,11 @@ impl Producer {
         }
     }
 
-    fn build_if_due(&mut self, now: Micros, effects: &mut Vec<Effect>) {
+    fn build_if_due(&mut self, now: Micros, epoch: Epoch, effects: &mut Vec<Effect>) {
+        // Entries of the former producer may stand before the epoch record: they are read first.
+        if self.parent.seq < Seq(epoch.0) {
+            return;
+        }
         let slot = match self.timetable {
             Timetable::AtOnce if self.pool.is_empty() => return,
             Timetable::AtOnce => None,
@@ -336,8 +341,7 @@ impl Producer {
             attempt,
             height: self.parent.height.next(),
             epoch,
-            // The epoch record is an entry of the log too.
-            expected: self.parent.seq.max(Seq(epoch.0)),
+            expected: self.parent.seq,
         }
     }
 

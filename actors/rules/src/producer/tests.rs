@@ -44,7 +44,16 @@ fn run(producer: &mut Producer, now_ms: u64, event: Event) -> Vec<Effect> {
 fn leader(timetable: Timetable) -> Producer {
     let mut producer = Producer::new(timetable, Start::Lead, parent(0, 1), Micros(0));
     assert!(run(&mut producer, 0, Event::Tick).contains(&Effect::TakeOver));
-    run(&mut producer, 0, Event::TookOver(Epoch(2)));
+    assert_eq!(run(&mut producer, 0, Event::TookOver(Epoch(2))), []);
+    // The epoch record is at position 2: the follower has to pass it first.
+    run(
+        &mut producer,
+        0,
+        Event::Head {
+            parent: parent(0, 2),
+            included: vec![],
+        },
+    );
     producer
 }
 
@@ -98,6 +107,38 @@ fn a_ready_transaction_is_built_and_appended_at_once_after_the_epoch_record() {
     );
     assert_ne!(attempt_of(&effects), attempt);
     assert_eq!(producer.pool_len(), 1);
+}
+
+#[test]
+fn nothing_is_built_before_the_log_is_read_up_to_the_take_over() {
+    let mut producer = Producer::new(Timetable::AtOnce, Start::Lead, parent(0, 1), Micros(0));
+    run(&mut producer, 0, Event::Tick);
+    run(&mut producer, 0, Event::TookOver(Epoch(5)));
+    assert_eq!(
+        run(&mut producer, 0, Event::Ready(tx(1, 1, 0, 1, false))),
+        []
+    );
+    // A block of the former producer stands before the record.
+    assert_eq!(
+        run(
+            &mut producer,
+            1,
+            Event::Head {
+                parent: parent(1, 4),
+                included: vec![],
+            },
+        ),
+        []
+    );
+    let effects = run(
+        &mut producer,
+        2,
+        Event::Head {
+            parent: parent(1, 5),
+            included: vec![],
+        },
+    );
+    attempt_of(&effects);
 }
 
 #[test]
