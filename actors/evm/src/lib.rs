@@ -1,1 +1,5 @@
 //! Placeholder.
+
+pub mod abi;
+pub mod predeploys;
+pub mod preprocess;
