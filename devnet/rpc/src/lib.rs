@@ -1,1 +1,32 @@
-//! Placeholder.
+//! JSON-RPC: what other people's tools speak to the devnet.
+//!
+//! ```text
+//!   HTTP / WebSocket, one port (server.rs: CORS, limits, batches, /health, the REST route)
+//!        |
+//!        v
+//!   method tables: eth/*, net_web3, txpool, pipe        params.rs reads arguments
+//!        |                       |                      convert.rs makes Ethereum's JSON
+//!        v                       v                      errors.rs holds every code and text
+//!   ChainReader             TxSubmitter + DevAccounts
+//!   (head, history, calls,  (signed bytes in,
+//!    pool, subscriptions)    hash or refusal out)
+//! ```
+//!
+//! **Invariant:** this crate knows the chain through [`ChainReader`] and [`TxSubmitter`] alone. It holds no state of the
+//! chain, reads no clock for it and takes no lock that all requests share.
+
+pub mod errors;
+pub mod reader;
+pub mod submitter;
+
+pub mod accounts;
+pub mod server;
+
+pub use accounts::DevAccounts;
+pub use errors::RpcError;
+pub use reader::{
+    AnswerView, At, ChainBlock, ChainReader, NumberTensor, Overrides, PendingTx, QueueView,
+    ShardView, StageCount, StringTensor,
+};
+pub use server::{ServeError, ServerConfig, ServerHandle, serve};
+pub use submitter::TxSubmitter;

@@ -1,0 +1,270 @@
+//! Every error that a client may see, with its code and text. Texts are geth's where geth has the error: clients match
+//! on them.
+
+use alloy_primitives::{Bytes, U256, hex};
+use alloy_sol_types::{Panic, Revert, SolError};
+use jsonrpsee::types::ErrorObjectOwned;
+use penstock_rules::ids::{Height, TxHash};
+use penstock_rules::tx::Refusal;
+
+/// Codes, as clients know them.
+pub mod code {
+    /// Execution reverted; `data` holds what it returned. geth's.
+    pub const REVERTED: i32 = 3;
+    /// geth's code for everything that is wrong with a well-formed request.
+    pub const SERVER: i32 = -32000;
+    /// A limit was passed, or there is no room now. Infura's, taken over by others.
+    pub const LIMIT: i32 = -32005;
+    /// No such method.
+    pub const METHOD_NOT_FOUND: i32 = -32601;
+    /// Arguments are wrong.
+    pub const INVALID_PARAMS: i32 = -32602;
+    /// Our fault.
+    pub const INTERNAL: i32 = -32603;
+}
+
+/// What a method answers where it does not answer a result.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RpcError {
+    /// No such method.
+    #[error("the method {0} does not exist/is not available")]
+    MethodNotFound(String),
+    /// A required argument is missing.
+    #[error("missing value for required argument {0}")]
+    MissingArgument(usize),
+    /// An argument does not have the form that the method takes.
+    #[error("invalid argument {index}: {reason}")]
+    InvalidArgument {
+        /// Which, from 0.
+        index: usize,
+        /// What is wrong.
+        reason: String,
+    },
+    /// Arguments are well-formed, but make no sense.
+    #[error("{0}")]
+    InvalidParams(String),
+    /// A block that is named does not exist (yet).
+    #[error("header not found")]
+    HeaderNotFound,
+    /// State of a block that is no longer kept.
+    #[error(
+        "historical state of block {height} is not available: the oldest that is kept is {oldest}"
+    )]
+    Pruned {
+        /// Asked for.
+        height: Height,
+        /// Kept.
+        oldest: Height,
+    },
+    /// `fromBlock` is after `toBlock`.
+    #[error("invalid block range params")]
+    InvalidBlockRange,
+    /// The pool refused a transaction.
+    #[error("{0}")]
+    Refused(#[from] Refusal),
+    /// A call reverted, with this data.
+    #[error("{}", revert_text(.0))]
+    Reverted(Bytes),
+    /// A call ended abnormally (out of gas, invalid opcode).
+    #[error("{0}")]
+    Halted(String),
+    /// A call can't even start (funds, nonce, fees).
+    #[error("{0}")]
+    CallRejected(String),
+    /// An estimate found no gas limit below the cap with which the call succeeds.
+    #[error("gas required exceeds allowance ({0})")]
+    GasAllowance(u64),
+    /// A call waits for inference, and its deadline passed.
+    #[error(
+        "inference not ready: {missing} of the call's requests are not answered after {waited_ms} ms ({reason})"
+    )]
+    InferenceNotReady {
+        /// Requests without an answer.
+        missing: usize,
+        /// How long it waited, in ms.
+        waited_ms: u64,
+        /// What was heard of them last.
+        reason: String,
+    },
+    /// Too many calls run or wait for inference.
+    #[error("too many calls at the same time: limit {0}")]
+    TooManyCalls(usize),
+    /// A call took too long.
+    #[error("execution aborted (timeout = {0}s)")]
+    CallTimeout(u64),
+    /// No filter has this id, or it was not polled for too long.
+    #[error("filter not found")]
+    FilterNotFound,
+    /// Too many filters.
+    #[error("too many filters: limit {0}")]
+    TooManyFilters(usize),
+    /// A log query has too many results.
+    #[error("query returned more than {0} results")]
+    TooManyLogs(usize),
+    /// A log query names too many addresses or topics.
+    #[error("exceed max addresses or topics per query: limit {0}")]
+    TooManyCriteria(usize),
+    /// The node has no key for this account.
+    #[error("unknown account")]
+    UnknownAccount,
+    /// A transaction to be sent lacks or contradicts something.
+    #[error("{0}")]
+    InvalidTransaction(String),
+    /// `eth_sendRawTransactionSync` waited long enough.
+    #[error("transaction {hash} was accepted but is not included after {waited_ms} ms")]
+    NotIncluded {
+        /// Which.
+        hash: TxHash,
+        /// How long, in ms.
+        waited_ms: u64,
+    },
+    /// Something that must not happen.
+    #[error("internal error: {0}")]
+    Internal(String),
+}
+
+impl RpcError {
+    /// The code that clients see.
+    #[must_use]
+    pub const fn code(&self) -> i32 {
+        match self {
+            Self::MethodNotFound(_) => code::METHOD_NOT_FOUND,
+            Self::MissingArgument(_)
+            | Self::InvalidArgument { .. }
+            | Self::InvalidParams(_)
+            | Self::InvalidBlockRange
+            | Self::TooManyCriteria(_) => code::INVALID_PARAMS,
+            Self::Reverted(_) => code::REVERTED,
+            Self::Refused(Refusal::Busy)
+            | Self::TooManyCalls(_)
+            | Self::TooManyFilters(_)
+            | Self::TooManyLogs(_) => code::LIMIT,
+            Self::Internal(_) => code::INTERNAL,
+            Self::HeaderNotFound
+            | Self::Pruned { .. }
+            | Self::Refused(_)
+            | Self::Halted(_)
+            | Self::CallRejected(_)
+            | Self::GasAllowance(_)
+            | Self::InferenceNotReady { .. }
+            | Self::CallTimeout(_)
+            | Self::FilterNotFound
+            | Self::UnknownAccount
+            | Self::InvalidTransaction(_)
+            | Self::NotIncluded { .. } => code::SERVER,
+        }
+    }
+}
+
+impl From<RpcError> for ErrorObjectOwned {
+    fn from(error: RpcError) -> Self {
+        // Revert data are a hex string, bare: viem and web3.py decode custom errors from it.
+        let data = match &error {
+            RpcError::Reverted(data) => Some(hex::encode_prefixed(data)),
+            RpcError::NotIncluded { hash, .. } => Some(hash.to_string()),
+            _ => None,
+        };
+        Self::owned(error.code(), error.to_string(), data)
+    }
+}
+
+/// geth's message for revert data: with the reason where it is `Error(string)` or `Panic(uint256)`.
+fn revert_text(data: &[u8]) -> String {
+    if let Ok(revert) = Revert::abi_decode(data) {
+        return format!("execution reverted: {}", revert.reason);
+    }
+    if let Ok(panic) = Panic::abi_decode(data) {
+        return format!("execution reverted: {}", panic_text(panic.code));
+    }
+    "execution reverted".into()
+}
+
+/// geth's words for Solidity's panic codes.
+fn panic_text(code: U256) -> String {
+    let known = match u64::try_from(code) {
+        Ok(0x00) => "generic panic",
+        Ok(0x01) => "assert(false)",
+        Ok(0x11) => "arithmetic underflow or overflow",
+        Ok(0x12) => "division or modulo by zero",
+        Ok(0x21) => "enum overflow",
+        Ok(0x22) => "invalid encoded storage byte array accessed",
+        Ok(0x31) => "out-of-bounds array access; popping on an empty array",
+        Ok(0x32) => "out-of-bounds access of an array or bytesN",
+        Ok(0x41) => "out of memory",
+        Ok(0x51) => "uninitialized function",
+        _ => return format!("unknown panic code: {code:#x}"),
+    };
+    known.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloy_primitives::bytes;
+
+    fn check(error: RpcError, code: i32, text: &str) {
+        assert_eq!(error.code(), code, "{error}");
+        assert_eq!(error.to_string(), text);
+    }
+
+    #[test]
+    fn reverts_have_code_3_and_their_reason_in_the_message() {
+        let reason = Revert::from("too poor").abi_encode();
+        check(
+            RpcError::Reverted(reason.clone().into()),
+            3,
+            "execution reverted: too poor",
+        );
+        let object = ErrorObjectOwned::from(RpcError::Reverted(reason.clone().into()));
+        let data: String =
+            serde_json::from_str(object.data().expect("data").get()).expect("string");
+        assert_eq!(data, hex::encode_prefixed(reason));
+
+        let overflow = Panic {
+            code: U256::from(0x11),
+        }
+        .abi_encode();
+        check(
+            RpcError::Reverted(overflow.into()),
+            3,
+            "execution reverted: arithmetic underflow or overflow",
+        );
+        check(RpcError::Reverted(Bytes::new()), 3, "execution reverted");
+        check(
+            RpcError::Reverted(bytes!("deadbeef")),
+            3,
+            "execution reverted",
+        );
+    }
+
+    #[test]
+    fn texts_are_those_that_clients_match_on() {
+        check(
+            RpcError::MethodNotFound("eth_foo".into()),
+            -32601,
+            "the method eth_foo does not exist/is not available",
+        );
+        check(
+            Refusal::NonceTooLow { next: 5, nonce: 3 }.into(),
+            -32000,
+            "nonce too low: next nonce 5, tx nonce 3",
+        );
+        check(Refusal::AlreadyKnown.into(), -32000, "already known");
+        check(
+            Refusal::ReplacementUnderpriced.into(),
+            -32000,
+            "replacement transaction underpriced",
+        );
+        check(RpcError::FilterNotFound, -32000, "filter not found");
+        check(RpcError::HeaderNotFound, -32000, "header not found");
+        let funds = Refusal::InsufficientFunds {
+            balance: U256::from(1),
+            cost: U256::from(2),
+        };
+        assert!(
+            RpcError::from(funds)
+                .to_string()
+                .starts_with("insufficient funds")
+        );
+    }
+}

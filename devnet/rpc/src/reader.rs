@@ -1,0 +1,341 @@
+//! What the methods read: one trait, and the views that it gives.
+
+use crate::errors::RpcError;
+use alloy_consensus::{Header, TxEnvelope};
+use alloy_eips::Decodable2718;
+use alloy_primitives::{Address, B256, Bloom, Bytes, U256};
+use alloy_rlp::{Decodable, Encodable};
+use alloy_rpc_types_eth::{BlockOverrides, TransactionRequest, state::StateOverride};
+use async_trait::async_trait;
+use penstock_rules::block::{Block, WitnessEntry};
+use penstock_rules::ids::{Height, Micros, RequestKey, TxHash};
+use penstock_rules::message::ShardHello;
+use penstock_rules::model::ModelInfo;
+use penstock_rules::request::Settled;
+use penstock_rules::state::{Account, Receipt};
+use penstock_rules::tx::{PoolTx, StatusUpdate};
+use std::sync::Arc;
+use tokio::sync::broadcast;
+
+/// A block with all that an answer may need of it, decoded once and shared.
+#[derive(Clone, Debug)]
+pub struct ChainBlock {
+    /// Block hash.
+    pub hash: B256,
+    /// Header.
+    pub header: Header,
+    /// Transactions, in order.
+    pub transactions: Vec<TxEnvelope>,
+    /// Their senders.
+    pub senders: Vec<Address>,
+    /// Their receipts; empty for the pending block.
+    pub receipts: Vec<Receipt>,
+    /// Index in the block of each receipt's first log.
+    pub first_log: Vec<u64>,
+    /// Requests that the block consumed.
+    pub witness: Vec<WitnessEntry>,
+    /// Length of the block as Ethereum encodes it, in bytes (the witness is not part of it).
+    pub size: u64,
+}
+
+/// Why a stored block can't be read.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum BlockDataError {
+    /// The header is not RLP.
+    #[error("header does not decode: {0}")]
+    Header(alloy_rlp::Error),
+    /// A transaction is not an EIP-2718 envelope.
+    #[error("transaction {index} does not decode: {error}")]
+    Transaction {
+        /// Which.
+        index: usize,
+        /// Why.
+        error: alloy_eips::eip2718::Eip2718Error,
+    },
+    /// Senders or receipts are not one per transaction.
+    #[error("{transactions} transactions, but {senders} senders and {receipts} receipts")]
+    Count {
+        /// Of the block.
+        transactions: usize,
+        /// That came with it.
+        senders: usize,
+        /// That came with it.
+        receipts: usize,
+    },
+}
+
+impl ChainBlock {
+    /// Decodes a block of the log.
+    ///
+    /// # Errors
+    /// Names what does not decode.
+    pub fn decode(
+        block: &Block,
+        senders: Vec<Address>,
+        receipts: Vec<Receipt>,
+    ) -> Result<Self, BlockDataError> {
+        let header = Header::decode(&mut &block.header[..]).map_err(BlockDataError::Header)?;
+        let transactions = block
+            .transactions
+            .iter()
+            .enumerate()
+            .map(|(index, raw)| {
+                TxEnvelope::decode_2718(&mut &raw[..])
+                    .map_err(|error| BlockDataError::Transaction { index, error })
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        if senders.len() != transactions.len() || receipts.len() != transactions.len() {
+            return Err(BlockDataError::Count {
+                transactions: transactions.len(),
+                senders: senders.len(),
+                receipts: receipts.len(),
+            });
+        }
+        Ok(Self::new(
+            alloy_primitives::keccak256(&block.header),
+            header,
+            transactions,
+            senders,
+            receipts,
+            block.witness.clone(),
+        ))
+    }
+
+    /// Puts decoded parts together.
+    #[must_use]
+    pub fn new(
+        hash: B256,
+        header: Header,
+        transactions: Vec<TxEnvelope>,
+        senders: Vec<Address>,
+        receipts: Vec<Receipt>,
+        witness: Vec<WitnessEntry>,
+    ) -> Self {
+        let first_log = receipts
+            .iter()
+            .scan(0, |next, receipt| {
+                let first = *next;
+                *next += receipt.logs.len() as u64;
+                Some(first)
+            })
+            .collect();
+        let size = block_size(&header, &transactions);
+        Self {
+            hash,
+            header,
+            transactions,
+            senders,
+            receipts,
+            first_log,
+            witness,
+            size,
+        }
+    }
+
+    /// Its height.
+    #[must_use]
+    pub fn height(&self) -> Height {
+        Height(self.header.number)
+    }
+}
+
+/// Length in bytes of the RLP list (header, transactions, ommers, withdrawals), as `eth_getBlockBy*` reports it.
+fn block_size(header: &Header, transactions: &[TxEnvelope]) -> u64 {
+    let list = |payload_length: usize| {
+        payload_length
+            + alloy_rlp::Header {
+                list: true,
+                payload_length,
+            }
+            .length()
+    };
+    let bodies = list(transactions.iter().map(Encodable::length).sum());
+    let withdrawals = usize::from(header.withdrawals_root.is_some());
+    // One byte each for the empty lists of ommers and withdrawals.
+    list(header.length() + bodies + 1 + withdrawals) as u64
+}
+
+/// A transaction of the pool, decoded.
+#[derive(Clone, Debug)]
+pub struct PendingTx {
+    /// As the pool has it.
+    pub tx: PoolTx,
+    /// Decoded.
+    pub envelope: TxEnvelope,
+    /// It can't be executed yet: a lower nonce of its sender is missing.
+    pub queued: bool,
+}
+
+/// The state that a read is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum At {
+    /// After the head.
+    Head,
+    /// After the head; code that runs sees the environment of the next block.
+    Pending,
+    /// After the block of this height. It exists.
+    Height(Height),
+}
+
+/// What a call pretends.
+#[derive(Clone, Debug, Default)]
+pub struct Overrides {
+    /// Of accounts.
+    pub state: Option<StateOverride>,
+    /// Of the block environment.
+    pub block: Option<Box<BlockOverrides>>,
+}
+
+/// A shard, as its last hello said.
+#[derive(Clone, Debug)]
+pub struct ShardView {
+    /// The hello.
+    pub hello: ShardHello,
+    /// When it came.
+    pub seen: Micros,
+    /// It has not been heard of for longer than shards repeat their hello.
+    pub silent: bool,
+}
+
+/// A request's answer, as contracts see it.
+#[derive(Clone, Debug)]
+pub struct AnswerView {
+    /// Outcome and attestations.
+    pub settled: Arc<Settled>,
+    /// The output's numeric tensors; empty where the model failed.
+    pub numbers: Vec<NumberTensor>,
+    /// The output's string tensors.
+    pub strings: Vec<StringTensor>,
+}
+
+/// A tensor of decimals: each `value / 10^decimals`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NumberTensor {
+    /// Name.
+    pub name: String,
+    /// Value and decimals, row by row.
+    pub values: Vec<(i128, i128)>,
+    /// Dimensions.
+    pub shape: Vec<u32>,
+}
+
+/// A tensor of strings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StringTensor {
+    /// Name.
+    pub name: String,
+    /// Elements.
+    pub values: Vec<String>,
+}
+
+/// How many transactions are at a stage.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StageCount {
+    /// The stage's name, or the deferral's reason.
+    pub name: String,
+    /// Transactions.
+    pub count: u64,
+}
+
+/// What waits.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct QueueView {
+    /// Transactions of the pool, by stage.
+    pub stages: Vec<StageCount>,
+    /// Deferred ones, by reason.
+    pub reasons: Vec<StageCount>,
+    /// Requests of transactions that wait for answers in their present round.
+    pub requests: u64,
+    /// Calls (`eth_call` and its kin) that wait for answers.
+    pub calls: u64,
+    /// Gas per igas at the head.
+    pub multiplier: u64,
+}
+
+/// The chain, for reading. Every method answers for one consistent head, though not the same from call to call.
+#[async_trait]
+pub trait ChainReader: Send + Sync + 'static {
+    /// Chain id.
+    fn chain_id(&self) -> u64;
+
+    /// The head, from memory.
+    fn head(&self) -> Arc<ChainBlock>;
+
+    /// Header and ready transactions of the block that would be built now. No receipts.
+    async fn pending_block(&self) -> Result<Arc<ChainBlock>, RpcError>;
+
+    /// A block of the chain.
+    async fn block_by_height(&self, height: Height) -> Result<Option<Arc<ChainBlock>>, RpcError>;
+
+    /// A block of the chain.
+    async fn block_by_hash(&self, hash: B256) -> Result<Option<Arc<ChainBlock>>, RpcError>;
+
+    /// Where an included transaction is: height and index.
+    async fn location(&self, hash: TxHash) -> Result<Option<(Height, u32)>, RpcError>;
+
+    /// Heights of `from..=to` (both exist) whose header bloom passes `may_match`, ascending.
+    async fn blooms(
+        &self,
+        from: Height,
+        to: Height,
+        may_match: Box<dyn Fn(&Bloom) -> bool + Send>,
+    ) -> Result<Vec<Height>, RpcError>;
+
+    /// An account; the empty one where there is none.
+    async fn account(&self, address: Address, at: At) -> Result<Account, RpcError>;
+
+    /// A storage slot.
+    async fn slot(&self, address: Address, slot: U256, at: At) -> Result<U256, RpcError>;
+
+    /// An account's code.
+    async fn code(&self, address: Address, at: At) -> Result<Bytes, RpcError>;
+
+    /// Runs a call, with real inference. [`RpcError::Reverted`] and [`RpcError::Halted`] where it does not return.
+    async fn call(
+        &self,
+        request: TransactionRequest,
+        at: At,
+        overrides: Overrides,
+    ) -> Result<Bytes, RpcError>;
+
+    /// The least gas limit with which the call succeeds, inference included.
+    async fn estimate(
+        &self,
+        request: TransactionRequest,
+        at: At,
+        overrides: Overrides,
+    ) -> Result<u64, RpcError>;
+
+    /// Base fee of the next block, wei per gas.
+    fn next_base_fee(&self) -> u64;
+
+    /// A transaction of the pool.
+    fn pending(&self, hash: TxHash) -> Option<Arc<PendingTx>>;
+
+    /// All transactions of the pool, by sender and nonce.
+    fn pool(&self) -> Vec<Arc<PendingTx>>;
+
+    /// The nonce after the sender's executable pending transactions.
+    async fn next_nonce(&self, sender: Address) -> Result<u64, RpcError>;
+
+    /// Blocks from now on, in order. A receiver that lags must read what it missed by height.
+    fn watch_blocks(&self) -> broadcast::Receiver<Arc<ChainBlock>>;
+
+    /// Transactions that the pool takes from now on.
+    fn watch_pending(&self) -> broadcast::Receiver<Arc<PendingTx>>;
+
+    /// What is known of a transaction's way, oldest first; empty where nothing is.
+    fn history(&self, hash: TxHash) -> Vec<StatusUpdate>;
+
+    /// A request's answer, where it is known.
+    async fn answer(&self, key: RequestKey) -> Option<AnswerView>;
+
+    /// Models of the registry at the head.
+    async fn models(&self) -> Result<Vec<ModelInfo>, RpcError>;
+
+    /// Shards that were heard of.
+    fn shards(&self) -> Vec<ShardView>;
+
+    /// What waits.
+    async fn queue(&self) -> Result<QueueView, RpcError>;
+}
