@@ -1,0 +1,35 @@
+//! The definition of the numerics, as executable Rust.
+//!
+//! ```text
+//! f32 in --+-- float:      order, max, min, canonical NaN          (bit patterns)
+//!          +-- elementary: exp, log, tanh, erf, sigmoid, pow, ...  (fixed sequences of IEEE operations)
+//!          +-- reduce:     sums over a fixed tree                  (IEEE additions)
+//!          +-- fixed:      contractions                            (f32 -> 24-bit integers -> i64 -> f32)
+//! ```
+//!
+//! Every executor gives the bits of these functions: the CPU calls them or vectorises them, the GPU repeats them in
+//! `u32` operations (`kernels/lib/*.wgsl`).
+//! `shaders/README.md` has the same in prose.
+//!
+//! What "IEEE" means here: binary32, each operation rounded once to nearest with ties to even, subnormals kept, nothing
+//! fused or reordered.
+//! Rust gives that on x86-64 and AArch64 for `+ - * /` and `sqrt`, as long as nobody sets flush-to-zero: see
+//! [`float::environment_is_ieee`].
+//! NaN is one value: no operation sees its sign or payload, and what leaves the engine is canonical.
+//!
+//! **Invariant:** no function here calls the platform's mathematical library.
+
+pub mod float;
+pub mod reduce;
+
+pub mod elementary;
+pub mod fixed;
+
+pub use elementary::{cos, erf, exp, log, log1p, pow, sigmoid, sin, softplus, tanh};
+pub use fixed::{Exponent, Quantised};
+pub use float::{canonical, max, min, order_key, relu};
+pub use reduce::{max_by, sum, sum_by};
+
+/// Version of this definition: it is a part of every request key, so that answers of two definitions never meet.
+/// Raise it with every change of a result bit.
+pub const NUMERIC_VERSION: u32 = 1;
