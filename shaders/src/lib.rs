@@ -1,3 +1,41 @@
-//! The inference engine: ONNX models, bit-exact on the CPU and on any GPU.
+//! The inference engine: ONNX models, with the same bits on the CPU and on every GPU.
+//!
+//! ```text
+//!  ONNX bytes --onnx--> file, within limits --graph--> typed graph, symbolic dimensions
+//!                                                        |
+//!                          concrete input shapes --plan--+--> Plan: steps over an arena   + weights, quantised once
+//!                                                                |                             |
+//!   requests --batch--> joined rows --words--> Backend::execute(plan): cpu | gpu  <------------+
+//!                                                                |
+//!   outcomes <--batch-- split rows <--words----------------------+
+//! ```
+//!
+//! What a model's answer is, bit for bit, is the definition `exact24` (`shaders/README.md`): tensors are IEEE 754
+//! binary32; products of matrices are sums of integers, so their order does not matter; everything else is arithmetic in
+//! a fixed order, with elementary functions of our own ([`num`]). A plan is a list of such steps, and every backend runs
+//! the same list.
+//!
+//! **Invariant:** the outcome of a request depends on the model and the request alone, never on the backend, on its
+//! neighbours in a batch, or on what ran before.
+
+pub mod error;
+pub mod limits;
 
 pub mod num;
+
+pub mod onnx;
+
+pub mod plan;
+
+pub mod batch;
+pub mod model;
+
+pub mod cpu;
+pub mod gpu;
+
+pub use batch::{Backend, Batcher, Executor};
+pub use cpu::cpu;
+pub use error::{EngineError, LoadError, PrepareError};
+pub use gpu::{AdapterReport, GpuError, adapters, gpu};
+pub use limits::Limits;
+pub use model::Model;
