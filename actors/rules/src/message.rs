@@ -192,6 +192,8 @@ pub struct AssignmentDone {
     pub answers: Vec<Answer>,
     /// How long the batch ran.
     pub ran: Micros,
+    /// Requests in that batch: the shard joins assignments of one model.
+    pub batch: u32,
 }
 
 /// Why a shard does not take an assignment. None of these reaches the chain.

@@ -1,0 +1,565 @@
+//! From a problem to a plan: one pure function, and its incremental form for arrivals between two full plans.
+//!
+//! ```text
+//!             committed | aged long work | tickets due | all others by rank | over a cap | calls
+//!  This block:    1            2               3                4                5          6
+//!  Next block:    again, what found no place; last of all, work that is longer than a slot
+//! ```
+
+mod board;
+mod order;
+
+pub(crate) use board::Board;
+use board::{Margin, Miss, Urgency};
+use order::{Item, Order};
+
+use super::Policy;
+use super::limits::{
+    FAILURES_MAX, LONG_AGE_BLOCKS, PRICE_MAX, PRICE_MIN, PRICE_ONE, PRICE_STEP, SENDER_PERCENT,
+    TICKET_PERCENT, TICKET_SLACK, UNCOVERED_PERCENT,
+};
+use super::model::{NONE, Pass, Plan, Problem, Verdict};
+use crate::ids::Micros;
+use crate::tx::Reason;
+
+/// Plans everything anew. Equal problems give equal plans, in every byte.
+#[must_use]
+pub fn plan(problem: &Problem) -> Plan {
+    let mut planner = Planner::new(problem);
+    planner.run();
+    planner.finish()
+}
+
+/// Finds a place for a gang that came after the plan, or says why it waits. Nothing that was placed moves.
+pub fn insert(problem: &Problem, plan: &mut Plan, gang: u32) {
+    if plan.verdicts.len() < problem.gangs.len() {
+        plan.verdicts.resize(problem.gangs.len(), Verdict::Nothing);
+    }
+    plan.board.grow(problem);
+    let candidate = &problem.gangs[gang as usize];
+    let verdict = if problem.shards.len() != plan.queues.len()
+        || problem.models.len() != plan.clearing.len()
+    {
+        // A new shard or model is in no table: the full plan that follows has it.
+        Verdict::Deferred(Reason::Outbid(0))
+    } else if let Some(verdict) = under_way(problem, gang) {
+        verdict
+    } else {
+        let cost = candidate.needs.iter().fold(0u64, |sum, &key| {
+            let state = &problem.keys[key as usize];
+            let mean = plan.board.mean(problem, state.model);
+            sum.saturating_add(mean.saturating_mul(u64::from(state.copies)))
+        });
+        let urgency = (
+            candidate.committed,
+            false,
+            order::density(candidate.value, cost),
+        );
+        let first = plan.board.batches.len();
+        let mut verdict = None;
+        for pass in [Pass::This, Pass::Next] {
+            if pass == Pass::This && candidate.call {
+                continue;
+            }
+            let until = candidate.deadline;
+            let (board, needs) = (&mut plan.board, &candidate.needs);
+            match board.place(problem, needs, pass, until, urgency, gang) {
+                Ok(()) => {
+                    verdict = Some(Verdict::Placed(pass));
+                    break;
+                }
+                Err(Miss::NoShard) => verdict = Some(Verdict::Deferred(Reason::NoShard)),
+                Err(_) => {}
+            }
+        }
+        for batch in first..plan.board.batches.len() {
+            plan.enqueue(problem, batch as u32);
+        }
+        verdict.unwrap_or(Verdict::Deferred(Reason::Outbid(0)))
+    };
+    plan.verdicts[gang as usize] = verdict;
+}
+
+/// The verdict of a gang for which nothing is left to be started.
+fn under_way(p: &Problem, gang: u32) -> Option<Verdict> {
+    let candidate = &p.gangs[gang as usize];
+    if !candidate.live || candidate.needs.is_empty() {
+        return Some(Verdict::Nothing);
+    }
+    let mut ready = Micros(0);
+    for &key in &candidate.needs {
+        let state = &p.keys[key as usize];
+        if state.copies > 0 {
+            return None;
+        }
+        ready = ready.max(state.ready_at);
+    }
+    Some(Verdict::Placed(if ready <= p.deadlines[0] {
+        Pass::This
+    } else if ready <= p.deadlines[1] {
+        Pass::Next
+    } else {
+        Pass::Long
+    }))
+}
+
+/// A plan in the making.
+struct Planner<'p> {
+    p: &'p Problem,
+    board: Board,
+    /// Per model: least mean time of a request, and least shadow price, over its shards.
+    mean: Vec<u64>,
+    price: Vec<u64>,
+    /// Per gang: time left, plain and priced; rank; first gang of its lane; the one before it.
+    plain: Vec<u64>,
+    priced: Vec<u64>,
+    rank: Vec<u64>,
+    heads: Vec<u32>,
+    before: Vec<u32>,
+    verdicts: Vec<Verdict>,
+    /// Per sender: time placed in this plan.
+    spent: Vec<u64>,
+    uncovered: u64,
+    /// Per model: the least density that got a place in open competition.
+    clearing: Vec<u64>,
+    /// Per model: time that all candidates ask for.
+    wanted: Vec<u64>,
+    demand: u64,
+    capacity: u64,
+}
+
+/// Whether caps bind.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Caps {
+    Bind,
+    Lifted,
+}
+
+impl<'p> Planner<'p> {
+    fn new(p: &'p Problem) -> Self {
+        let baseline = p.policy != Policy::Value;
+        let margin = if baseline { Margin::Off } else { Margin::On };
+        let board = Board::new(p, margin);
+        let models = p.models.len();
+        let mean = (0..models as u32).map(|m| board.mean(p, m)).collect();
+        let price = (0..models as u32)
+            .map(|m| {
+                let hosts = board.hosts(m).iter();
+                let least = hosts.map(|&s| p.shards[s as usize].price).min();
+                if baseline {
+                    PRICE_ONE
+                } else {
+                    least.unwrap_or(PRICE_ONE).clamp(PRICE_MIN, PRICE_MAX)
+                }
+            })
+            .collect();
+        let capacity = p
+            .shards
+            .iter()
+            .filter(|s| s.live)
+            .map(|s| p.deadlines[0].saturating_sub(s.free_at.max(p.now)).0)
+            .sum();
+        let gangs = p.gangs.len();
+        Self {
+            p,
+            board,
+            mean,
+            price,
+            plain: vec![0; gangs],
+            priced: vec![0; gangs],
+            rank: vec![0; gangs],
+            heads: (0..gangs as u32).collect(),
+            before: vec![NONE; gangs],
+            verdicts: vec![Verdict::Nothing; gangs],
+            spent: vec![0; p.senders as usize],
+            uncovered: 0,
+            clearing: vec![u64::MAX; models],
+            wanted: vec![0; models],
+            demand: 0,
+            capacity,
+        }
+    }
+
+    fn run(&mut self) {
+        let p = self.p;
+        let (mut bound, mut due, mut aged, mut others, mut calls) =
+            (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let mut candidates = Vec::with_capacity(p.gangs.len());
+        for gang in 0..p.gangs.len() as u32 {
+            if let Some(verdict) = under_way(p, gang) {
+                self.verdicts[gang as usize] = verdict;
+                continue;
+            }
+            let (plain, priced) = self.costs_of(gang);
+            self.plain[gang as usize] = plain;
+            self.priced[gang as usize] = priced;
+            self.rank[gang as usize] = self.rank_of(gang, priced);
+            self.demand = self.demand.saturating_add(plain);
+            self.verdicts[gang as usize] = Verdict::Deferred(Reason::Outbid(0));
+            candidates.push(gang);
+        }
+        self.chain();
+        for gang in candidates {
+            let candidate = &p.gangs[gang as usize];
+            for &key in &candidate.needs {
+                let model = p.keys[key as usize].model as usize;
+                let copies = u64::from(p.keys[key as usize].copies);
+                self.wanted[model] =
+                    self.wanted[model].saturating_add(self.mean[model].saturating_mul(copies));
+            }
+            let item = Item {
+                rank: self.rank[gang as usize],
+                gang,
+                key: NONE,
+            };
+            let fair = p.policy == Policy::Value;
+            if candidate.call {
+                calls.push(item);
+            } else if fair && candidate.committed {
+                bound.push(item);
+            } else if fair && self.is_long(gang) {
+                if candidate.arrival.0 + LONG_AGE_BLOCKS <= p.height.0 {
+                    aged.push(item);
+                }
+                others.push(item);
+            } else if p.policy == Policy::Density {
+                others.extend(candidate.needs.iter().filter_map(|&key| {
+                    let state = &p.keys[key as usize];
+                    let time = self.mean[state.model as usize] * u64::from(state.copies);
+                    let rank = order::density(candidate.value, time);
+                    (state.copies > 0).then_some(Item { rank, gang, key })
+                }));
+            } else {
+                if fair && candidate.due.is_some() {
+                    due.push(item);
+                }
+                others.push(item);
+            }
+        }
+        for list in [&mut bound, &mut aged, &mut calls] {
+            list.sort_unstable_by(|a, b| order::compare(p, &self.heads, a, b));
+        }
+        let mut others = Order::new(others);
+        self.all(&bound, Pass::This, true);
+        for item in &aged {
+            self.place_long(item.gang, Pass::Aged);
+        }
+        self.tickets(due);
+        self.compete(&mut others, Pass::This);
+        self.all(&bound, Pass::Next, true);
+        self.compete(&mut others, Pass::Next);
+        self.all(&calls, Pass::Next, false);
+        self.long(&mut others, &calls);
+    }
+
+    fn is_long(&self, gang: u32) -> bool {
+        let needs = &self.p.gangs[gang as usize].needs;
+        let state = |key: u32| &self.p.keys[key as usize];
+        needs
+            .iter()
+            .any(|&key| state(key).copies > 0 && self.board.is_long(state(key).model))
+    }
+
+    fn waits(&self, gang: u32) -> bool {
+        matches!(self.verdicts[gang as usize], Verdict::Deferred(_))
+    }
+
+    fn all(&mut self, items: &[Item], pass: Pass, committed: bool) {
+        for item in items {
+            if self.waits(item.gang) {
+                self.try_place(*item, pass, (committed, false, item.rank));
+            }
+        }
+    }
+
+    /// Serves the oldest tickets, as many as must be served in this block so that none is ever late.
+    fn tickets(&mut self, mut due: Vec<Item>) {
+        let p = self.p;
+        let due_of = |gang: u32| p.gangs[gang as usize].due.unwrap_or(p.height);
+        due.sort_unstable_by_key(|item| (due_of(item.gang), p.gangs[item.gang as usize].id));
+        let live = p.shards.iter().filter(|s| s.live).count() as u64;
+        let per_block = live * p.slot() * TICKET_PERCENT / 100;
+        let (mut sum, mut needed) = (0u64, 0u64);
+        for item in &due {
+            let blocks = due_of(item.gang)
+                .0
+                .saturating_sub(p.height.0 + TICKET_SLACK);
+            sum = sum.saturating_add(self.plain[item.gang as usize]);
+            needed = needed.max(sum.saturating_sub(per_block.saturating_mul(blocks)));
+        }
+        let mut served = 0u64;
+        for item in due {
+            if served >= needed {
+                break;
+            }
+            served = served.saturating_add(self.plain[item.gang as usize]);
+            // Its sender's earlier nonces go with it: it is of no use without them.
+            let mut way = vec![item.gang];
+            while let Some(&first) = way.last() {
+                let before = self.before[first as usize];
+                if before == NONE || !self.waits(before) {
+                    break;
+                }
+                way.push(before);
+            }
+            for gang in way.into_iter().rev() {
+                if self.waits(gang) && !self.is_long(gang) {
+                    let (rank, key) = (self.rank[gang as usize], NONE);
+                    self.try_place(Item { rank, gang, key }, Pass::This, (false, true, rank));
+                }
+            }
+        }
+    }
+
+    /// All that is left, by rank, until the pass is full; then those whom a cap kept back.
+    fn compete(&mut self, order: &mut Order, pass: Pass) {
+        let p = self.p;
+        let (mut at, mut failures) = (0, 0);
+        let mut kept_back = Vec::new();
+        let contended = p.policy == Policy::Value && self.demand > self.capacity;
+        let caps = if contended { Caps::Bind } else { Caps::Lifted };
+        while failures < FAILURES_MAX && !self.board.all_full(pass) {
+            let heads = &self.heads;
+            let Some(item) = order.get(at, |a, b| order::compare(p, heads, a, b)) else {
+                break;
+            };
+            at += 1;
+            if !self.waits(item.gang) || p.policy == Policy::Value && self.is_long(item.gang) {
+                continue;
+            }
+            if let Some(reason) = self.capped(item.gang, pass, caps) {
+                self.verdicts[item.gang as usize] = Verdict::Deferred(reason);
+                kept_back.push(item);
+            } else if self.try_place(item, pass, (false, false, item.rank)) {
+                failures = 0;
+                self.cleared(item.gang);
+            } else {
+                failures += 1;
+            }
+        }
+        for item in kept_back {
+            if self.board.all_full(pass) {
+                break;
+            }
+            let before = self.verdicts[item.gang as usize];
+            if self.waits(item.gang) && !self.try_place(item, pass, (false, false, item.rank)) {
+                self.verdicts[item.gang as usize] = before;
+            }
+        }
+    }
+
+    /// Why a gang is kept back until all others had their chance.
+    fn capped(&self, gang: u32, pass: Pass, caps: Caps) -> Option<Reason> {
+        if caps == Caps::Lifted {
+            return None;
+        }
+        let candidate = &self.p.gangs[gang as usize];
+        let cost = self.plain[gang as usize];
+        let mut capacity = self.capacity;
+        if pass == Pass::Next {
+            let live = self.p.shards.iter().filter(|s| s.live).count() as u64;
+            capacity = capacity.saturating_add(live * self.p.slot());
+        }
+        let cap = |percent: u64| capacity / 100 * percent;
+        if !candidate.covered && self.uncovered.saturating_add(cost) > cap(UNCOVERED_PERCENT) {
+            return Some(Reason::UnbondedCap);
+        }
+        let spent = self.spent[candidate.sender as usize];
+        (spent > 0 && spent.saturating_add(cost) > cap(SENDER_PERCENT)).then_some(Reason::SenderCap)
+    }
+
+    fn cleared(&mut self, gang: u32) {
+        let density = order::density(self.p.gangs[gang as usize].value, self.plain[gang as usize]);
+        for &key in &self.p.gangs[gang as usize].needs {
+            let least = &mut self.clearing[self.p.keys[key as usize].model as usize];
+            *least = (*least).min(density);
+        }
+    }
+
+    /// Places a gang in a pass, whole, and says whether it did.
+    fn try_place(&mut self, item: Item, pass: Pass, urgency: Urgency) -> bool {
+        let p = self.p;
+        let gang = item.gang as usize;
+        let candidate = &p.gangs[gang];
+        let before = self.before[gang];
+        let baseline = p.policy != Policy::Value;
+        if !baseline && before != NONE && !candidate.committed {
+            let ready = match self.verdicts[before as usize] {
+                Verdict::Nothing => true,
+                Verdict::Placed(earlier) => earlier <= pass,
+                Verdict::Deferred(_) => false,
+            };
+            if !ready {
+                self.verdicts[gang] = Verdict::Deferred(Reason::NonceDependency);
+                return false;
+            }
+        }
+        let until = candidate.deadline;
+        let result = if item.key != NONE {
+            let needs = [item.key];
+            self.board.place(p, &needs, pass, until, urgency, item.gang)
+        } else if baseline {
+            self.board
+                .place_partly(p, &candidate.needs, pass, until, urgency, item.gang)
+        } else {
+            self.board
+                .place(p, &candidate.needs, pass, until, urgency, item.gang)
+        };
+        match result {
+            Ok(()) => {
+                let whole = item.key == NONE
+                    || candidate
+                        .needs
+                        .iter()
+                        .all(|&key| self.board.left(p, key) == 0);
+                if whole {
+                    self.verdicts[gang] = Verdict::Placed(pass);
+                }
+                let cost = self.plain[gang];
+                let spent = &mut self.spent[candidate.sender as usize];
+                *spent = spent.saturating_add(cost);
+                if !candidate.covered {
+                    self.uncovered = self.uncovered.saturating_add(cost);
+                }
+                true
+            }
+            Err(miss) => {
+                self.verdicts[gang] = Verdict::Deferred(match miss {
+                    Miss::NoShard => Reason::NoShard,
+                    Miss::Full | Miss::Late => Reason::Outbid(0),
+                });
+                false
+            }
+        }
+    }
+
+    /// Work longer than a slot is placed piece by piece: its shards are few, and nothing of it is lost.
+    fn place_long(&mut self, gang: u32, pass: Pass) {
+        let p = self.p;
+        let candidate = &p.gangs[gang as usize];
+        let urgency = (false, false, self.rank[gang as usize]);
+        let (needs, until) = (&candidate.needs, candidate.deadline);
+        let result = self
+            .board
+            .place_partly(p, needs, pass, until, urgency, gang);
+        self.verdicts[gang as usize] = match result {
+            Ok(()) => Verdict::Placed(pass),
+            Err(Miss::NoShard) => Verdict::Deferred(Reason::NoShard),
+            Err(_) => Verdict::Deferred(Reason::DeadlineInfeasible),
+        };
+    }
+
+    fn long(&mut self, order: &mut Order, calls: &[Item]) {
+        if self.p.policy != Policy::Value {
+            return;
+        }
+        let p = self.p;
+        let (mut at, mut failures) = (0, 0);
+        let any = (0..p.models.len() as u32)
+            .any(|m| self.wanted[m as usize] > 0 && self.board.is_long(m));
+        while any && failures < FAILURES_MAX {
+            let heads = &self.heads;
+            let Some(item) = order.get(at, |a, b| order::compare(p, heads, a, b)) else {
+                break;
+            };
+            at += 1;
+            if self.is_long(item.gang) && self.waits(item.gang) {
+                self.place_long(item.gang, Pass::Long);
+                failures = if self.waits(item.gang) {
+                    failures + 1
+                } else {
+                    0
+                };
+            }
+        }
+        for item in calls {
+            if self.waits(item.gang) && self.is_long(item.gang) {
+                self.place_long(item.gang, Pass::Long);
+            }
+        }
+    }
+
+    fn finish(mut self) -> Plan {
+        let p = self.p;
+        let (mut placed, mut deferred) = (0, 0);
+        for gang in 0..p.gangs.len() {
+            match &mut self.verdicts[gang] {
+                Verdict::Nothing => {}
+                Verdict::Placed(_) => placed += 1,
+                Verdict::Deferred(reason) => {
+                    deferred += 1;
+                    if *reason == Reason::Outbid(0) {
+                        *reason = outbid(p, &self.board, &self.clearing, gang);
+                    }
+                }
+            }
+        }
+        let prices = self.next_prices();
+        let mut plan = Plan {
+            queues: vec![Vec::new(); p.shards.len()],
+            verdicts: self.verdicts,
+            clearing: self.clearing,
+            prices,
+            placed,
+            deferred,
+            demand: self.demand,
+            capacity: self.capacity,
+            board: self.board,
+        };
+        for batch in 0..plan.board.batches.len() as u32 {
+            plan.queues[plan.board.batches[batch as usize].shard as usize].push(batch);
+        }
+        for queue in &mut plan.queues {
+            let batches = &plan.board.batches;
+            queue.sort_by_key(|&b| batches[b as usize].service_order(p));
+        }
+        plan
+    }
+
+    /// A shard's price rises while more is asked of it than it can do in two slots, and falls while less is.
+    fn next_prices(&self) -> Vec<u64> {
+        let p = self.p;
+        let mut asked = vec![0u64; p.shards.len()];
+        for (m, &wanted) in self.wanted.iter().enumerate() {
+            let hosts = self.board.hosts(m as u32);
+            for &s in hosts {
+                let share = wanted / hosts.len() as u64;
+                asked[s as usize] = asked[s as usize].saturating_add(share);
+            }
+        }
+        let capacity = 2 * p.slot();
+        let price = |(lane, asked): (&super::model::Lane, u64)| {
+            let step = lane.price / PRICE_STEP;
+            let asked = asked.min(2 * capacity);
+            let up = step as u128 * u128::from(asked) / u128::from(capacity);
+            let up = u64::try_from(up).unwrap_or(u64::MAX);
+            (lane.price - step)
+                .saturating_add(up)
+                .clamp(PRICE_MIN, PRICE_MAX)
+        };
+        p.shards.iter().zip(asked).map(price).collect()
+    }
+}
+
+/// The reason of a gang that found no room: the price that clears, or that no price would help.
+fn outbid(p: &Problem, board: &Board, clearing: &[u64], gang: usize) -> Reason {
+    let mut price = 0;
+    for &key in &p.gangs[gang].needs {
+        let state = &p.keys[key as usize];
+        if state.copies > 0 && board.hosts(state.model).is_empty() {
+            return Reason::NoShard;
+        }
+        let least = clearing[state.model as usize];
+        if least != u64::MAX {
+            price = price.max(order::price_of(least));
+        }
+    }
+    if price > 0 {
+        Reason::Outbid(price)
+    } else {
+        Reason::DeadlineInfeasible
+    }
+}
+
+#[cfg(test)]
+mod tests;
