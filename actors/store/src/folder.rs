@@ -1,0 +1,117 @@
+//! The folder: whose it is, which version wrote it, who has it open.
+//!
+//! ```text
+//!   DIR/PENSTOCK   marker: the schema version; locked while open
+//!   DIR/sled/      the database
+//! ```
+
+use crate::{SCHEMA_VERSION, StoreError};
+use std::fs::{self, File, TryLockError};
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+
+const MARKER: &str = "PENSTOCK";
+const UNFINISHED: &str = "PENSTOCK.new";
+const DATABASE: &str = "sled";
+
+/// What the marker file says.
+fn marker() -> String {
+    format!("penstock store schema {SCHEMA_VERSION}\n")
+}
+
+/// A folder that is ours, locked until this is dropped.
+pub(crate) struct Folder {
+    database: PathBuf,
+    _lock: File,
+}
+
+fn io(path: &Path) -> impl Fn(std::io::Error) -> StoreError + '_ {
+    |source| StoreError::Io {
+        path: path.into(),
+        source,
+    }
+}
+
+impl Folder {
+    /// Takes a folder: a new or empty one is made ours, one of ours is checked and locked.
+    pub(crate) fn open(dir: &Path) -> Result<Self, StoreError> {
+        fs::create_dir_all(dir).map_err(io(dir))?;
+        let path = dir.join(MARKER);
+        if !path.exists() {
+            make_marker(dir, &path)?;
+        }
+        let mut lock = File::open(&path).map_err(io(&path))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(StoreError::InUse(dir.into())),
+            Err(TryLockError::Error(source)) => return Err(io(&path)(source)),
+        }
+        let mut text = String::new();
+        lock.read_to_string(&mut text).map_err(io(&path))?;
+        if text != marker() {
+            return Err(match text.strip_prefix("penstock store schema ") {
+                Some(found) => StoreError::Schema {
+                    dir: dir.into(),
+                    found: found.trim().into(),
+                },
+                None => StoreError::Foreign(dir.into()),
+            });
+        }
+        let database = dir.join(DATABASE);
+        fs::create_dir_all(&database).map_err(io(&database))?;
+        remove_torn_snapshots(&database)?;
+        Ok(Self {
+            database,
+            _lock: lock,
+        })
+    }
+
+    /// Opens the database.
+    pub(crate) fn database(&self) -> Result<sled::Db, StoreError> {
+        // Its background flush stays on: sled collects garbage there.
+        Ok(sled::Config::new().path(&self.database).open()?)
+    }
+
+    /// The database's main file, to sync: sled's own flush starts writing (`sync_file_range`) but does not wait for
+    /// the disk's cache, so it survives a killed process and not a lost power supply.
+    pub(crate) fn main_file(&self) -> Result<File, StoreError> {
+        let path = self.database.join("db");
+        File::open(&path).map_err(io(&path))
+    }
+}
+
+/// Makes an empty folder ours. A process that is killed in between leaves a folder that still counts as empty.
+fn make_marker(dir: &Path, path: &Path) -> Result<(), StoreError> {
+    for entry in fs::read_dir(dir).map_err(io(dir))? {
+        if entry.map_err(io(dir))?.file_name() != UNFINISHED {
+            return Err(StoreError::Foreign(dir.into()));
+        }
+    }
+    let unfinished = dir.join(UNFINISHED);
+    let mut file = File::create(&unfinished).map_err(io(&unfinished))?;
+    file.write_all(marker().as_bytes())
+        .map_err(io(&unfinished))?;
+    file.sync_all().map_err(io(&unfinished))?;
+    fs::rename(&unfinished, path).map_err(io(path))?;
+    sync_dir(dir)
+}
+
+fn sync_dir(dir: &Path) -> Result<(), StoreError> {
+    let file = File::open(dir).map_err(io(dir))?;
+    file.sync_all().map_err(io(dir))
+}
+
+/// A process that was killed while sled wrote a snapshot leaves a torn file, with which sled never opens again. The log
+/// has all that is in it.
+fn remove_torn_snapshots(database: &Path) -> Result<(), StoreError> {
+    for entry in fs::read_dir(database).map_err(io(database))? {
+        let entry = entry.map_err(io(database))?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with("snap.") && name.ends_with(".generating") {
+            tracing::warn!(file = %name, "removing a torn snapshot of a killed process");
+            fs::remove_file(entry.path()).map_err(io(&entry.path()))?;
+        }
+    }
+    Ok(())
+}
