@@ -1,0 +1,458 @@
+//! Shell of the producer: builds on a blocking thread, signs, appends, and keeps time.
+
+use crate::chain::{ChainHandle, ChainHead, OwnBlocks};
+use crate::results::ResultBook;
+use crate::shell::{now, until};
+use actix::prelude::*;
+use alloy_primitives::B256;
+use penstock_evm::{BlockBuilder, ExecutedBlock, PushError, SigningKey, next_env};
+use penstock_rules::Machine;
+use penstock_rules::ids::{Epoch, Micros, Seq, TxHash};
+use penstock_rules::message::{Withdraw, Withheld};
+use penstock_rules::producer::{
+    AppendFailure, Attempt, Effect, Event, Parent, Producer, Start, Timetable,
+};
+use penstock_rules::tx::{ReadyTx, Reason};
+use penstock_wire::{AppendError, Subjects, Transport, decode, encode};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+use tracing::{debug, error, info, warn};
+
+/// Messages that wait for the producer, in number: a block's worth of ready transactions.
+const MAILBOX: usize = 8_192;
+/// Ready transactions that wait at the bus, in number.
+const READY_INBOX: usize = 65_536;
+/// Longest build where there is no timetable, in µs: what came meanwhile waits no longer.
+const BUILD_TIME_MAX: Micros = Micros::from_millis(500);
+
+/// What a producer is started with.
+#[derive(Clone, Debug)]
+pub struct ProducerConfig {
+    /// When blocks are made.
+    pub timetable: Timetable,
+    /// Whether it leads from the start.
+    pub start: Start,
+    /// Signs blocks. Its address is one of the chain's producers.
+    pub key: SigningKey,
+}
+
+/// The producer's actor.
+pub struct ProducerActor {
+    machine: Producer,
+    transport: Transport,
+    subjects: Subjects,
+    chain: ChainHandle,
+    results: ResultBook,
+    own: OwnBlocks,
+    key: SigningKey,
+    builds: BTreeMap<Attempt, Build>,
+    wake: Option<(Micros, SpawnHandle)>,
+}
+
+/// A block that was built, and the slot that it is for.
+struct Build {
+    block: Option<Arc<ExecutedBlock>>,
+    slot: Option<Micros>,
+}
+
+/// An event for the machine.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Input(Event);
+
+/// A build is done.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct BuildDone {
+    attempt: Attempt,
+    built: Option<Built>,
+}
+
+struct Built {
+    block: ExecutedBlock,
+    included: Vec<TxHash>,
+    withheld: Vec<(TxHash, Reason)>,
+}
+
+/// Starts a producer on its own arbiter.
+#[must_use]
+pub fn start(
+    config: ProducerConfig,
+    transport: Transport,
+    chain: ChainHandle,
+    results: ResultBook,
+    own: OwnBlocks,
+) -> Addr<ProducerActor> {
+    let arbiter = Arbiter::new();
+    ProducerActor::start_in_arbiter(&arbiter.handle(), move |ctx| {
+        ctx.set_mailbox_capacity(MAILBOX);
+        let head = chain.head();
+        ProducerActor {
+            machine: Producer::new(config.timetable, config.start, parent_of(&head), now()),
+            subjects: Subjects::new(head.spec.chain_id),
+            transport,
+            chain,
+            results,
+            own,
+            key: config.key,
+            builds: BTreeMap::new(),
+            wake: None,
+        }
+    })
+}
+
+/// The machine's view of a head.
+fn parent_of(head: &ChainHead) -> Parent {
+    let next = next_env(&head.spec, &head.state, &head.header, head.header.timestamp);
+    Parent {
+        height: head.height,
+        hash: head.hash,
+        timestamp_secs: head.header.timestamp,
+        seq: head.log_seq,
+        next_base_fee: u128::from(next.base_fee),
+    }
+}
+
+impl Actor for ProducerActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        self.follow_head(ctx);
+        self.follow_bus(ctx);
+        ctx.notify(Input(Event::Tick));
+    }
+}
+
+impl ProducerActor {
+    /// Brings every head to the machine, and log positions that pass without one.
+    fn follow_head(&self, ctx: &mut Context<Self>) {
+        let (mut heads, addr) = (self.chain.subscribe(), ctx.address());
+        let mut seen = self.chain.head().height;
+        let mut blocks = self.chain.blocks();
+        ctx.spawn(
+            async move {
+                while heads.changed().await.is_ok() {
+                    let head = heads.borrow_and_update().clone();
+                    // Heads in between were skipped by the watch: their transactions are told too.
+                    let mut included = Vec::new();
+                    while let Ok(block) = blocks.try_recv() {
+                        included.extend_from_slice(&block.included);
+                    }
+                    if head.height > seen {
+                        included.extend_from_slice(&head.included);
+                        seen = head.height;
+                    }
+                    let event = Event::Head {
+                        parent: parent_of(&head),
+                        included,
+                    };
+                    if addr.send(Input(event)).await.is_err() {
+                        return;
+                    }
+                }
+            }
+            .into_actor(self),
+        );
+    }
+
+    fn follow_bus(&self, ctx: &mut Context<Self>) {
+        let (bus, subjects, addr) = (self.transport.bus.clone(), self.subjects, ctx.address());
+        let ready = async move {
+            let mut inbox = match bus.subscribe(&subjects.ready(), READY_INBOX).await {
+                Ok(inbox) => inbox,
+                Err(error) => panic!("producer can't subscribe to ready transactions: {error}"),
+            };
+            while let Some(delivery) = inbox.next().await {
+                match decode::<ReadyTx>(&delivery.payload) {
+                    Ok(tx) => {
+                        if addr.send(Input(Event::Ready(Arc::new(tx)))).await.is_err() {
+                            return;
+                        }
+                    }
+                    Err(error) => warn!(%error, "ready message is malformed"),
+                }
+            }
+        };
+        ctx.spawn(ready.into_actor(self));
+        let (bus, addr) = (self.transport.bus.clone(), ctx.address());
+        let unready = async move {
+            let mut inbox = match bus.subscribe(&subjects.unready(), READY_INBOX).await {
+                Ok(inbox) => inbox,
+                Err(error) => panic!("producer can't subscribe to withdrawals: {error}"),
+            };
+            while let Some(delivery) = inbox.next().await {
+                match decode::<Withdraw>(&delivery.payload) {
+                    Ok(gone) => {
+                        if addr.send(Input(Event::Unready(gone.id))).await.is_err() {
+                            return;
+                        }
+                    }
+                    Err(error) => warn!(%error, "withdrawal is malformed"),
+                }
+            }
+        };
+        ctx.spawn(unready.into_actor(self));
+    }
+
+    fn input(&mut self, event: Event, ctx: &mut Context<Self>) {
+        let mut effects = Vec::new();
+        self.machine.apply(now(), event, &mut effects);
+        for effect in effects {
+            self.perform(effect, ctx);
+        }
+    }
+
+    fn perform(&mut self, effect: Effect, ctx: &mut Context<Self>) {
+        match effect {
+            Effect::TakeOver => self.take_over(ctx),
+            Effect::Build {
+                attempt,
+                parent,
+                timestamp_secs,
+                slot,
+                candidates,
+            } => self.build(attempt, parent, timestamp_secs, slot, candidates, ctx),
+            Effect::Append {
+                attempt,
+                epoch,
+                expected,
+                ..
+            } => self.append(attempt, epoch, expected, ctx),
+            Effect::Discard { attempt } => {
+                self.builds.remove(&attempt);
+            }
+            Effect::Withheld(withheld) => self.publish_withheld(withheld, ctx),
+            Effect::WakeAt(at) => self.wake_at(at, ctx),
+        }
+    }
+
+    fn take_over(&self, ctx: &mut Context<Self>) {
+        let (log, address) = (self.transport.log.clone(), self.key.address());
+        let attempt = async move {
+            let seen = log.epoch().await.map_err(|e| e.to_string())?;
+            let seen = seen.map_or(Epoch(0), |record| record.epoch);
+            log.take_over(address, seen)
+                .await
+                .map_err(|e| e.to_string())
+        };
+        ctx.spawn(attempt.into_actor(self).map(|result, actor, ctx| {
+            let event = match result {
+                Ok(epoch) => {
+                    info!(epoch = epoch.0, "producer leads");
+                    Event::TookOver(epoch)
+                }
+                Err(error) => {
+                    warn!(error, "take-over failed");
+                    Event::TakeOverFailed
+                }
+            };
+            actor.input(event, ctx);
+        }));
+    }
+
+    fn build(
+        &mut self,
+        attempt: Attempt,
+        parent: Parent,
+        timestamp_secs: u64,
+        slot: Option<Micros>,
+        candidates: Vec<Arc<ReadyTx>>,
+        ctx: &mut Context<Self>,
+    ) {
+        self.builds.insert(attempt, Build { block: None, slot });
+        let head = self.chain.head();
+        if head.hash != parent.hash {
+            self.input(Event::BuildFailed { attempt }, ctx);
+            return;
+        }
+        let (results, key) = (self.results.clone(), self.key.clone());
+        let deadline = slot.unwrap_or_else(|| now().saturating_add(BUILD_TIME_MAX));
+        let addr = ctx.address();
+        let work = tokio::task::spawn_blocking(move || {
+            build(&head, timestamp_secs, deadline, &candidates, &results, &key)
+        });
+        ctx.spawn(
+            async move {
+                let built = match work.await {
+                    Ok(built) => Some(built),
+                    Err(error) => {
+                        error!(%error, "build failed");
+                        None
+                    }
+                };
+                let _ = addr.send(BuildDone { attempt, built }).await;
+            }
+            .into_actor(self),
+        );
+    }
+
+    fn append(&self, attempt: Attempt, epoch: Epoch, expected: Seq, ctx: &mut Context<Self>) {
+        let Some(Build {
+            block: Some(block),
+            slot,
+        }) = self.builds.get(&attempt)
+        else {
+            warn!(attempt, "append of a block that is not here");
+            return;
+        };
+        let (log, block, slot) = (self.transport.log.clone(), block.clone(), *slot);
+        self.own.put(block.clone());
+        let append = async move {
+            let bytes = encode(&block.block);
+            let height = penstock_rules::ids::Height(block.header.number);
+            let result = log.append(epoch, height, block.hash, expected, bytes).await;
+            if result.is_ok() {
+                report(&block, slot);
+            }
+            result
+        };
+        ctx.spawn(append.into_actor(self).map(move |result, actor, ctx| {
+            let event = match result {
+                Ok(_) => {
+                    actor.builds.remove(&attempt);
+                    Event::Appended { attempt }
+                }
+                Err(error) => {
+                    warn!(%error, "block was not appended");
+                    let error = match error {
+                        AppendError::Lost(_) | AppendError::TooLarge { .. } => AppendFailure::Lost,
+                        AppendError::Fenced(_) => AppendFailure::Fenced,
+                        AppendError::Unknown(_) => AppendFailure::Unknown,
+                    };
+                    Event::AppendFailed { attempt, error }
+                }
+            };
+            actor.input(event, ctx);
+        }));
+    }
+
+    fn publish_withheld(&self, withheld: Withheld, ctx: &mut Context<Self>) {
+        debug!(tx = %withheld.hash, reason = ?withheld.reason, "withheld");
+        let (bus, subject) = (self.transport.bus.clone(), self.subjects.withheld());
+        ctx.spawn(
+            async move {
+                if let Err(error) = bus.publish(&subject, encode(&withheld)).await {
+                    warn!(%error, "withheld message was not sent");
+                }
+            }
+            .into_actor(self),
+        );
+    }
+
+    /// One timer, for the earliest time that was asked for: every tick asks again for what is still to come.
+    fn wake_at(&mut self, at: Micros, ctx: &mut Context<Self>) {
+        if let Some((set, handle)) = self.wake {
+            if set <= at {
+                return;
+            }
+            ctx.cancel_future(handle);
+        }
+        let handle = ctx.run_later(until(at).max(Duration::from_micros(1)), |actor, ctx| {
+            actor.wake = None;
+            actor.input(Event::Tick, ctx);
+        });
+        self.wake = Some((at, handle));
+    }
+}
+
+/// Logs a block that is in the log, and how late it is.
+fn report(block: &ExecutedBlock, slot: Option<Micros>) {
+    let late = slot.map(|slot| now().saturating_sub(slot));
+    if let Some(late) = late {
+        metrics::histogram!("producer_slot_lateness_seconds").record(late.0 as f64 / 1e6);
+    }
+    info!(
+        height = block.header.number,
+        hash = %block.hash,
+        txs = block.receipts.len(),
+        inferences = block.block.witness.len(),
+        gas = block.header.gas_used,
+        late_us = late.map(|l| l.0),
+        "sealed"
+    );
+}
+
+/// Executes candidates in order until `deadline`, seals and signs.
+fn build(
+    head: &ChainHead,
+    timestamp_secs: u64,
+    deadline: Micros,
+    candidates: &[Arc<ReadyTx>],
+    results: &ResultBook,
+    key: &SigningKey,
+) -> Built {
+    let env = next_env(&head.spec, &head.state, &head.header, timestamp_secs);
+    let mut builder = BlockBuilder::new(head.state.clone(), &head.spec, env);
+    let (mut included, mut withheld) = (Vec::new(), Vec::new());
+    let mut blocked = BTreeSet::new();
+    for candidate in candidates {
+        let tx = &candidate.tx;
+        if blocked.contains(&tx.sender) {
+            withheld.push((tx.hash, Reason::NonceDependency));
+            continue;
+        }
+        if now() >= deadline {
+            withheld.push((tx.hash, Reason::BlockFull));
+            continue;
+        }
+        let reason = match builder.push(tx, results) {
+            Ok(_) => {
+                included.push(tx.hash);
+                continue;
+            }
+            Err(PushError::Missing(_)) => Reason::StaleInput,
+            Err(PushError::FeeBelowMarket) => Reason::FeeBelowMarket,
+            Err(PushError::NoRoom) => Reason::BlockFull,
+            Err(PushError::Invalid(why)) => {
+                debug!(tx = %tx.hash, why, "candidate is invalid at its place");
+                Reason::NonceDependency
+            }
+        };
+        blocked.insert(tx.sender);
+        withheld.push((tx.hash, reason));
+    }
+    let mut block = builder.seal();
+    block.block.signature = key.sign(block.hash);
+    Built {
+        block,
+        included,
+        withheld,
+    }
+}
+
+impl Handler<Input> for ProducerActor {
+    type Result = ();
+
+    fn handle(&mut self, Input(event): Input, ctx: &mut Self::Context) {
+        self.input(event, ctx);
+    }
+}
+
+impl Handler<BuildDone> for ProducerActor {
+    type Result = ();
+
+    fn handle(&mut self, done: BuildDone, ctx: &mut Self::Context) {
+        let BuildDone { attempt, built } = done;
+        let event = match built {
+            None => Event::BuildFailed { attempt },
+            Some(Built {
+                block,
+                included,
+                withheld,
+            }) => {
+                let hash: B256 = block.hash;
+                if let Some(build) = self.builds.get_mut(&attempt) {
+                    build.block = Some(Arc::new(block));
+                }
+                Event::Built {
+                    attempt,
+                    hash,
+                    included,
+                    withheld,
+                }
+            }
+        };
+        self.input(event, ctx);
+    }
+}
