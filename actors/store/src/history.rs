@@ -270,3 +270,93 @@ impl StateRead for StateAt {
         Ok(self.store.hash_of(height)?.unwrap_or_default())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{NewBlock, StoreConfig};
+    use penstock_rules::block::Block;
+    use penstock_rules::ids::Seq;
+    use penstock_rules::state::{AccountChange, SlotChange};
+
+    const WINDOW: u64 = 4;
+
+    fn commit(store: &Store, height: u64, diff: &StateDiff) {
+        let block = Block {
+            header: Bytes::new(),
+            transactions: vec![],
+            witness: vec![],
+            signature: Bytes::new(),
+        };
+        let committed = store.commit(&NewBlock {
+            height: Height(height),
+            hash: B256::with_last_byte(height as u8),
+            block: &block,
+            receipts: &[],
+            senders: &[],
+            diff,
+            log_seq: Seq(height),
+        });
+        committed.expect("follows");
+    }
+
+    fn count(store: &Store, kind: Kind) -> usize {
+        store.chain().scan_prefix([kind as u8]).count()
+    }
+
+    /// What the window has passed is really deleted: versions, wipes, slots of destroyed accounts, and the notes.
+    #[test]
+    fn nothing_is_kept_that_no_read_needs() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let config = StoreConfig {
+            history_blocks: WINDOW,
+            archive: false,
+        };
+        let store = Store::open(dir.path(), config).expect("a new store");
+        let address = Address::repeat_byte(1);
+        for height in 0..20 {
+            let now = Account {
+                nonce: height,
+                ..Account::default()
+            };
+            let account = AccountChange {
+                address,
+                now: vec![now],
+                wiped: false,
+            };
+            let slot = |slot: u64| SlotChange {
+                address,
+                slot: U256::from(slot),
+                now: U256::from(height + 1),
+            };
+            let diff = StateDiff {
+                accounts: vec![account],
+                slots: vec![slot(0), slot(100 + height)],
+                codes: vec![],
+            };
+            commit(&store, height, &diff);
+        }
+        // The window's own heights, and the one that its oldest reads see.
+        let versions = WINDOW as usize + 1;
+        assert_eq!(count(&store, Kind::Account), versions);
+        assert_eq!(count(&store, Kind::Slot), versions + 20);
+        assert_eq!(count(&store, Kind::Superseded), 2 * WINDOW as usize);
+
+        let destroy = StateDiff {
+            accounts: vec![AccountChange {
+                address,
+                now: vec![],
+                wiped: true,
+            }],
+            ..StateDiff::default()
+        };
+        commit(&store, 20, &destroy);
+        for height in 21..=20 + WINDOW {
+            assert!(count(&store, Kind::Slot) > 0, "still in the window");
+            commit(&store, height, &StateDiff::default());
+        }
+        for kind in [Kind::Account, Kind::Slot, Kind::Wipe, Kind::Superseded] {
+            assert_eq!(count(&store, kind), 0, "{kind:?}");
+        }
+    }
+}

@@ -129,6 +129,11 @@ impl Store {
         Ok(result)
     }
 
+    #[cfg(test)]
+    pub(crate) fn chain(&self) -> &Tree {
+        &self.inner.chain
+    }
+
     fn get(&self, key: &[u8]) -> Result<Option<sled::IVec>, StoreError> {
         Ok(self.inner.chain.get(key)?)
     }
