@@ -6,7 +6,7 @@ use penstock_rules::block::Block;
 use penstock_rules::ids::{Epoch, Seq};
 use penstock_rules::message::{
     Assignment, AssignmentDone, AssignmentRefused, CancelAssignment, Deferral, Gang, HeadAnnounced,
-    ShardHello, Submit, SubmitReply, Withdraw, Withheld,
+    Prefetch, ShardHello, Submit, SubmitReply, Withdraw, Withheld,
 };
 use penstock_rules::request::Settled;
 use penstock_rules::tx::{ReadyTx, StatusUpdate};
@@ -50,6 +50,7 @@ messages! {
     14 v 1 "status_update" StatusUpdate;
     15 v 1 "ready_tx" ReadyTx;
     16 v 1 "block" Block;
+    17 v 1 "prefetch" Prefetch;
     32 v 1 "log_entry" LogEntry;
     33 v 1 "epoch_claim" EpochClaim;
     34 v 1 "queue_batch" QueueBatch;

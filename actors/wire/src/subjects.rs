@@ -81,6 +81,12 @@ impl Subjects {
         format!("penstock.{}.v1.shard.{shard}.cancel", self.chain_id)
     }
 
+    /// Publish: scheduler to one shard, [`penstock_rules::message::Prefetch`].
+    #[must_use]
+    pub fn prefetch(&self, shard: ShardId) -> String {
+        format!("penstock.{}.v1.shard.{shard}.prefetch", self.chain_id)
+    }
+
     /// All of this chain: for a watcher.
     #[must_use]
     pub fn all(&self) -> String {
@@ -178,7 +184,7 @@ mod tests {
             .iter()
             .map(|tail| format!("penstock.31337.v1.{tail}"))
             .collect();
-        names.extend([of.assign(shard), of.cancel(shard)]);
+        names.extend([of.assign(shard), of.cancel(shard), of.prefetch(shard)]);
         assert!(names.contains(&of.submit()) && names.contains(&of.barrier()));
         for (i, name) in names.iter().enumerate() {
             assert!(is_subject(name), "{name}");

@@ -139,6 +139,7 @@ fn samples() -> Vec<(&'static str, Vec<bytes::Bytes>)> {
             batch_max: 64,
             queue_max: 2,
             draining: false,
+            held: vec![LeaseId(3)],
         }]),
         all(&[Assignment {
             shard: ShardId(Address::repeat_byte(1)),
@@ -176,12 +177,18 @@ fn samples() -> Vec<(&'static str, Vec<bytes::Bytes>)> {
                 },
             ],
             ran: Micros(1_234),
+            batch: 5,
         }]),
         all(&[AssignmentRefused {
             shard: ShardId(Address::repeat_byte(1)),
             lease: LeaseId(3),
             epoch: Epoch(4),
             reason: RefuseReason::EngineFailed,
+        }]),
+        all(&[Prefetch {
+            shard: ShardId(Address::repeat_byte(1)),
+            epoch: Epoch(4),
+            model: ModelHash(hash(5)),
         }]),
         all(&[Withheld {
             hash: hash(1),
