@@ -11,6 +11,8 @@ use penstock_rules::tx::Refusal;
 pub mod code {
     /// Execution reverted; `data` holds what it returned. geth's.
     pub const REVERTED: i32 = 3;
+    /// A transaction is in the pool, but not in a block in time; `data` holds its hash. EIP-7966's.
+    pub const NOT_INCLUDED: i32 = 4;
     /// geth's code for everything that is wrong with a well-formed request.
     pub const SERVER: i32 = -32000;
     /// A limit was passed, or there is no room now. Infura's, taken over by others.
@@ -46,6 +48,17 @@ pub enum RpcError {
     /// A block that is named does not exist (yet).
     #[error("header not found")]
     HeaderNotFound,
+    /// A query reaches past the head.
+    #[error("request beyond head block: requested {requested}, head {head}")]
+    BeyondHead {
+        /// Asked for.
+        requested: Height,
+        /// There is.
+        head: Height,
+    },
+    /// A log query names a block hash that is not of the chain.
+    #[error("unknown block")]
+    UnknownBlock,
     /// State of a block that is no longer kept.
     #[error(
         "historical state of block {height} is not available: the oldest that is kept is {oldest}"
@@ -135,12 +148,15 @@ impl RpcError {
             | Self::InvalidBlockRange
             | Self::TooManyCriteria(_) => code::INVALID_PARAMS,
             Self::Reverted(_) => code::REVERTED,
+            Self::NotIncluded { .. } => code::NOT_INCLUDED,
             Self::Refused(Refusal::Busy)
             | Self::TooManyCalls(_)
             | Self::TooManyFilters(_)
             | Self::TooManyLogs(_) => code::LIMIT,
             Self::Internal(_) => code::INTERNAL,
             Self::HeaderNotFound
+            | Self::BeyondHead { .. }
+            | Self::UnknownBlock
             | Self::Pruned { .. }
             | Self::Refused(_)
             | Self::Halted(_)
@@ -150,8 +166,7 @@ impl RpcError {
             | Self::CallTimeout(_)
             | Self::FilterNotFound
             | Self::UnknownAccount
-            | Self::InvalidTransaction(_)
-            | Self::NotIncluded { .. } => code::SERVER,
+            | Self::InvalidTransaction(_) => code::SERVER,
         }
     }
 }

@@ -15,18 +15,31 @@
 //! **Invariant:** this crate knows the chain through [`ChainReader`] and [`TxSubmitter`] alone. It holds no state of the
 //! chain, reads no clock for it and takes no lock that all requests share.
 
-pub mod errors;
 pub mod reader;
 pub mod submitter;
 
-pub mod accounts;
+pub mod errors;
+
+mod middleware;
+mod rest;
 pub mod server;
+
+mod api;
+mod convert;
+mod params;
+
+mod eth;
+mod net_web3;
+pub mod pipe;
+mod txpool;
+
+pub mod accounts;
 
 pub use accounts::DevAccounts;
 pub use errors::RpcError;
 pub use reader::{
-    AnswerView, At, ChainBlock, ChainReader, NumberTensor, Overrides, PendingTx, QueueView,
-    ShardView, StageCount, StringTensor,
+    AnswerView, At, BloomTest, ChainBlock, ChainReader, NumberTensor, Overrides, PendingTx,
+    QueueView, ShardView, StageCount, StringTensor,
 };
 pub use server::{ServeError, ServerConfig, ServerHandle, serve};
 pub use submitter::TxSubmitter;

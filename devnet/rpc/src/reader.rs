@@ -252,6 +252,9 @@ pub struct QueueView {
     pub multiplier: u64,
 }
 
+/// Says whether a block with this bloom may hold what is looked for.
+pub type BloomTest = Box<dyn Fn(&Bloom) -> bool + Send>;
+
 /// The chain, for reading. Every method answers for one consistent head, though not the same from call to call.
 #[async_trait]
 pub trait ChainReader: Send + Sync + 'static {
@@ -278,7 +281,7 @@ pub trait ChainReader: Send + Sync + 'static {
         &self,
         from: Height,
         to: Height,
-        may_match: Box<dyn Fn(&Bloom) -> bool + Send>,
+        may_match: BloomTest,
     ) -> Result<Vec<Height>, RpcError>;
 
     /// An account; the empty one where there is none.

@@ -1,0 +1,70 @@
+//! Calls and estimates. They run real inference; the reader waits for it within a deadline.
+
+use crate::api::{Api, Table};
+use crate::errors::RpcError;
+use crate::params::Args;
+use crate::reader::{At, Overrides};
+use alloy_primitives::U64;
+use alloy_rpc_types_eth::TransactionRequest;
+
+/// Adds the methods.
+pub fn register(table: &mut Table) {
+    table
+        .add("eth_call", async |api, args| {
+            let (request, at, overrides) = parse(&api, &args).await?;
+            api.reader.call(request, at, overrides).await
+        })
+        .add("eth_estimateGas", async |api, args| {
+            let (request, at, overrides) = parse(&api, &args).await?;
+            api.reader
+                .estimate(request, at, overrides)
+                .await
+                .map(U64::from)
+        });
+}
+
+/// A call's arguments: request, block, state overrides, block overrides.
+async fn parse(api: &Api, args: &Args) -> Result<(TransactionRequest, At, Overrides), RpcError> {
+    let request = normalized(args.need(0)?, 0)?;
+    let at = api.state(args.maybe(1)?).await?;
+    let overrides = Overrides {
+        state: args.maybe(2)?,
+        block: args.maybe(3)?,
+    };
+    Ok((request, at, overrides))
+}
+
+/// Makes `input` of `data`, and refuses what contradicts itself.
+///
+/// cast sends both, equal; keys that we don't know are ignored, `chainId` and the like included.
+pub fn normalized(
+    mut request: TransactionRequest,
+    index: usize,
+) -> Result<TransactionRequest, RpcError> {
+    let fail = |reason: &str| {
+        Err(RpcError::InvalidArgument {
+            index,
+            reason: reason.into(),
+        })
+    };
+    if let (Some(input), Some(data)) = (&request.input.input, &request.input.data)
+        && input != data
+    {
+        return fail(
+            "both \"data\" and \"input\" are set and not equal. Please use \"input\" to pass transaction call data",
+        );
+    }
+    let dynamic = request.max_fee_per_gas.is_some() || request.max_priority_fee_per_gas.is_some();
+    if request.gas_price.is_some() && dynamic {
+        return fail("both gasPrice and (maxFeePerGas or maxPriorityFeePerGas) specified");
+    }
+    if let (Some(fee), Some(tip)) = (request.max_fee_per_gas, request.max_priority_fee_per_gas)
+        && fee < tip
+    {
+        return fail(&format!(
+            "maxFeePerGas ({fee:#x}) < maxPriorityFeePerGas ({tip:#x})"
+        ));
+    }
+    request.input.normalize_input();
+    Ok(request)
+}
