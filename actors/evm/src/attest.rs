@@ -1,9 +1,12 @@
 //! Signatures of shards on answers and of producers on blocks.
 
+use crate::overlay::{Backend, BackendError};
+use crate::predeploys;
 use alloy_consensus::crypto::secp256k1::{recover_signer, sign_message};
 use alloy_primitives::{Address, B256, Bytes, Signature};
 use penstock_rules::ids::{RequestKey, ShardId};
-use penstock_rules::request::{Attestation, attestation_digest};
+use penstock_rules::request::{Attestation, Mode, Quorum, Settled, attestation_digest};
+use std::collections::BTreeSet;
 
 /// A secp256k1 key of a shard or producer.
 #[derive(Clone, PartialEq, Eq)]
@@ -92,6 +95,46 @@ pub fn check_attestation(
 ) -> bool {
     let digest = attestation_digest(chain_id, key, outcome_hash);
     signer_of(digest, &attestation.signature) == Some(attestation.shard.0)
+}
+
+/// Whose attestations count in a block, and how many each mode needs: the shard registry as the parent's state has it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Attesters {
+    pub(crate) quorum: Quorum,
+    pub(crate) shards: BTreeSet<ShardId>,
+}
+
+impl Attesters {
+    /// Reads the registry.
+    pub(crate) fn of(below: &dyn Backend) -> Result<Self, BackendError> {
+        let mut error = None;
+        let mut read = |address, slot| {
+            below.slot(address, slot).unwrap_or_else(|failed| {
+                error.get_or_insert(failed);
+                Default::default()
+            })
+        };
+        let attesters = Self {
+            quorum: predeploys::read_quorum(&mut read),
+            shards: predeploys::read_shards(&mut read).into_iter().collect(),
+        };
+        error.map_or(Ok(attesters), Err)
+    }
+
+    /// Whether an answer has the attestations that its mode needs: enough, of different registered shards, by ascending
+    /// shard. Signatures are checked apart, once, where an answer comes from outside.
+    pub(crate) fn suffice(&self, settled: &Settled, mode: Mode) -> bool {
+        settled.attestations.len() >= usize::from(self.quorum.of(mode)) && self.known(settled)
+    }
+
+    /// Whether all attestations are of registered shards, by ascending shard, none twice.
+    pub(crate) fn known(&self, settled: &Settled) -> bool {
+        let attestations = &settled.attestations;
+        attestations.is_sorted_by(|a, b| a.shard < b.shard)
+            && attestations
+                .iter()
+                .all(|attestation| self.shards.contains(&attestation.shard))
+    }
 }
 
 #[cfg(test)]

@@ -1,10 +1,19 @@
 //! Calls that change nothing: `eth_call`, `eth_estimateGas`.
 
+use crate::attest::Attesters;
+use crate::discover::{self, DiscoverLimits, Probed, probe};
+use crate::overlay::{Backend, BackendError, Changes};
+use crate::precompile::Stop;
 use crate::results::Results;
+use crate::run::{CALL_STIPEND, RunError, Scene};
 use crate::spec::{BlockEnv, ChainSpec};
-use crate::state::State;
-use alloy_primitives::{Address, B256, Bytes, Log, U256};
+use crate::system;
+use alloy_primitives::{Address, B256, Bytes, Log, TxKind, U256};
 use penstock_rules::message::GangRequest;
+use penstock_rules::state::EMPTY_CODE_HASH;
+use revm::context::TxEnv;
+use revm::context::result::ExecutionResult;
+use revm::context_interface::transaction::AccessListItem;
 use std::collections::BTreeMap;
 
 /// What to call.
@@ -80,28 +89,216 @@ pub enum CallOutcome {
     Invalid(String),
 }
 
-/// Runs a call on `state`, in the environment `env`.
+/// Calls have no sender's credit to bound them, so they have the default bounds of a transaction.
+const BOUNDS: DiscoverLimits = DiscoverLimits {
+    rounds_per_tx: discover::ROUNDS_PER_TX_MAX,
+    requests_per_tx: discover::REQUESTS_PER_TX_MAX,
+    input_bytes_per_tx: discover::INPUT_BYTES_PER_TX_MAX,
+    simulation_gas_per_lane: discover::SIMULATION_GAS_PER_LANE_MAX,
+};
+
+/// Estimates are as near as this, in parts of a thousand: geth's, which spares half of the runs of an exact search.
+const ESTIMATE_ERROR_PERMILLE: u64 = 15;
+
+/// Runs a call on a state, in the environment `env`: that of the state's own block ([`crate::env_of`]), or of the next.
 #[must_use]
 pub fn call(
-    state: &State,
+    state: &dyn Backend,
     spec: &ChainSpec,
     env: &BlockEnv,
     request: &CallRequest,
     results: &dyn Results,
 ) -> CallOutcome {
-    let _ = (state, spec, env, request, results);
-    CallOutcome::Invalid(String::new())
+    let outcome = Caller::new(state, spec, env, request, results)
+        .map(|caller| caller.run(request, caller.gas_limit));
+    outcome.unwrap_or_else(|error| CallOutcome::Invalid(error.to_string()))
 }
 
-/// The least gas with which the call returns, as [`CallOutcome::Returned::gas_used`]. Any other outcome is that of the
-/// call with as much gas as it may have.
+/// The least gas with which the call returns, as [`CallOutcome::Returned::gas_used`], at today's price of inference. Any
+/// other outcome is that of the call with as much gas as it may have.
 #[must_use]
 pub fn estimate(
-    state: &State,
+    state: &dyn Backend,
     spec: &ChainSpec,
     env: &BlockEnv,
     request: &CallRequest,
     results: &dyn Results,
 ) -> CallOutcome {
-    call(state, spec, env, request, results)
+    match Caller::new(state, spec, env, request, results) {
+        Ok(caller) => caller.estimate(request),
+        Err(error) => CallOutcome::Invalid(error.to_string()),
+    }
+}
+
+struct Caller<'a> {
+    state: &'a dyn Backend,
+    spec: &'a ChainSpec,
+    env: &'a BlockEnv,
+    results: &'a dyn Results,
+    attesters: Attesters,
+    changes: Changes,
+    gas_limit: u64,
+}
+
+impl<'a> Caller<'a> {
+    fn new(
+        state: &'a dyn Backend,
+        spec: &'a ChainSpec,
+        env: &'a BlockEnv,
+        request: &CallRequest,
+        results: &'a dyn Results,
+    ) -> Result<Self, BackendError> {
+        let mut changes = Changes::default();
+        // On the state of the environment's own block this writes what is there already.
+        system::begin(&mut changes, state, spec, env)?;
+        for (address, other) in &request.overrides {
+            apply(&mut changes, state, *address, other)?;
+        }
+        let mut gas_limit = spec.tx_gas_limit_max();
+        gas_limit = request.gas.unwrap_or(gas_limit).min(gas_limit);
+        if let Some(price) = request.gas_price.filter(|&price| price > 0) {
+            let balance = changes
+                .account(state, request.from)?
+                .unwrap_or_default()
+                .balance;
+            let affordable = balance.saturating_sub(request.value) / U256::from(price);
+            gas_limit = gas_limit.min(affordable.saturating_to());
+        }
+        Ok(Self {
+            state,
+            spec,
+            env,
+            results,
+            attesters: Attesters::of(state)?,
+            changes,
+            gas_limit,
+        })
+    }
+
+    fn run(&self, request: &CallRequest, gas_limit: u64) -> CallOutcome {
+        let tx = TxEnv {
+            tx_type: u8::from(!request.access_list.is_empty()),
+            caller: request.from,
+            gas_limit,
+            gas_price: request.gas_price.unwrap_or_default(),
+            kind: request.to.map_or(TxKind::Create, TxKind::Call),
+            value: request.value,
+            data: request.data.clone(),
+            chain_id: Some(self.spec.chain_id),
+            access_list: request
+                .access_list
+                .iter()
+                .map(|(address, storage_keys)| AccessListItem {
+                    address: *address,
+                    storage_keys: storage_keys.clone(),
+                })
+                .collect::<Vec<_>>()
+                .into(),
+            ..TxEnv::default()
+        };
+        let scene = Scene {
+            spec: self.spec,
+            env: self.env,
+            attesters: &self.attesters,
+            results: self.results,
+        };
+        match probe(scene, self.state, &self.changes, &tx, BOUNDS.bounds()) {
+            Ok(done) => outcome(done.result),
+            Err(Probed::Missing(requests)) => CallOutcome::Missing { requests },
+            Err(Probed::Failed(RunError::Stopped(Stop::FeeBelowMarket))) => CallOutcome::Halted {
+                reason: "out of gas: not enough for the inference at today's multiplier".into(),
+                gas_used: gas_limit,
+            },
+            Err(Probed::Failed(RunError::Stopped(_))) => {
+                CallOutcome::Invalid("too many inference requests in one call".into())
+            }
+            Err(Probed::Failed(RunError::BaseFee)) => {
+                CallOutcome::Invalid("gas price is below the base fee".into())
+            }
+            Err(Probed::Failed(RunError::Invalid(why))) => CallOutcome::Invalid(why),
+        }
+    }
+
+    fn estimate(&self, request: &CallRequest) -> CallOutcome {
+        let most = self.run(request, self.gas_limit);
+        let CallOutcome::Returned { gas_used, .. } = &most else {
+            return most;
+        };
+        // `fails` is too little, `enough` is enough. Refunds and what calls hold back (1/64) make the gas that is needed
+        // more than the gas that is used, so the used gas with that on top is tried first.
+        let mut fails = gas_used.saturating_sub(1);
+        let mut enough = self.gas_limit;
+        let mut tried = gas_used.saturating_add(CALL_STIPEND).saturating_mul(64) / 63;
+        while fails.saturating_add(1) < enough
+            && (enough - fails).saturating_mul(1_000)
+                > enough.saturating_mul(ESTIMATE_ERROR_PERMILLE)
+        {
+            let gas = tried.clamp(fails + 1, enough - 1);
+            match self.run(request, gas) {
+                CallOutcome::Returned { .. } => enough = gas,
+                _ => fails = gas,
+            }
+            tried = fails + (enough - fails) / 2;
+        }
+        match most {
+            CallOutcome::Returned {
+                output,
+                logs,
+                created,
+                ..
+            } => CallOutcome::Returned {
+                output,
+                gas_used: enough,
+                logs,
+                created,
+            },
+            other => other,
+        }
+    }
+}
+
+fn apply(
+    changes: &mut Changes,
+    state: &dyn Backend,
+    address: Address,
+    other: &AccountOverride,
+) -> Result<(), BackendError> {
+    let mut account = changes.account(state, address)?.unwrap_or_default();
+    account.balance = other.balance.unwrap_or(account.balance);
+    account.nonce = other.nonce.unwrap_or(account.nonce);
+    if let Some(code) = &other.code {
+        account.code_hash = if code.is_empty() {
+            EMPTY_CODE_HASH
+        } else {
+            changes.add_code(code.clone())
+        };
+    }
+    changes.set_account(address, account);
+    if let Some(slots) = &other.state {
+        changes.wipe(address);
+        for (slot, value) in slots {
+            changes.set_slot(address, *slot, *value);
+        }
+    }
+    for (slot, value) in &other.state_diff {
+        changes.set_slot(address, *slot, *value);
+    }
+    Ok(())
+}
+
+fn outcome(result: ExecutionResult) -> CallOutcome {
+    let gas_used = result.tx_gas_used();
+    match result {
+        ExecutionResult::Success { logs, output, .. } => CallOutcome::Returned {
+            created: output.address().copied(),
+            output: output.into_data(),
+            gas_used,
+            logs,
+        },
+        ExecutionResult::Revert { output, .. } => CallOutcome::Reverted { output, gas_used },
+        ExecutionResult::Halt { reason, .. } => CallOutcome::Halted {
+            reason: format!("{reason:?}"),
+            gas_used,
+        },
+    }
 }

@@ -13,8 +13,10 @@
 //! it is not. **Invariant:** a run with placeholders ends in a [`discover::Finding`] or [`call::CallOutcome::Missing`],
 //! never in a state. This crate is the only user of revm, and no type of revm is in its interface.
 
+mod overlay;
 pub mod spec;
 pub mod state;
+mod trie;
 
 pub mod genesis;
 pub mod market;
@@ -27,8 +29,14 @@ pub mod attest;
 pub mod recover;
 pub mod results;
 
+mod placeholder;
+mod precompile;
+mod run;
+
 pub mod discover;
 pub mod execute;
+mod header;
+mod system;
 pub mod verify;
 
 pub mod call;
@@ -38,6 +46,8 @@ pub use call::{AccountOverride, CallOutcome, CallRequest, call, estimate};
 pub use discover::{DiscoverLimits, Finding, discover_lane};
 pub use execute::{BlockBuilder, ExecutedBlock, PushError};
 pub use genesis::{Genesis, GenesisAccount, genesis_block};
+pub use header::{consensus_receipt, witness_root};
+pub use overlay::{Backend, BackendError, Code, Historic};
 pub use recover::recover;
 pub use results::{NoResults, Results};
 pub use spec::{BlockEnv, ChainSpec, Hardfork, env_of, next_env};

@@ -1,15 +1,142 @@
 //! From the bytes of a signed transaction to what the pool and the EVM need.
 
-use crate::spec::ChainSpec;
+use crate::spec::{ChainSpec, Hardfork};
+use alloy_consensus::transaction::SignerRecoverable;
+use alloy_consensus::{Transaction, TxEnvelope};
+use alloy_eips::eip2718::{Decodable2718, Encodable2718};
+use alloy_primitives::{Address, U256};
 use penstock_rules::tx::{PoolTx, Refusal};
+use revm::context::TxEnv;
+use revm::context_interface::cfg::GasParams;
+use revm::context_interface::either::Either;
 
-/// Decodes an EIP-2718 envelope, checks it against the chain, and recovers its sender.
+/// EIP-2718 type of blob transactions.
+const BLOB: u8 = 3;
+/// EIP-2718 type of set-code transactions.
+const SET_CODE: u8 = 4;
+/// First byte from which on it begins an RLP list, so a legacy transaction.
+const LEGACY_FROM: u8 = 0xc0;
+
+/// Decodes an EIP-2718 envelope, checks what does not depend on any state, and recovers its sender.
+///
+/// Taken are legacy (also without chain id, which deployment tools sign once for all chains), EIP-2930, EIP-1559 and,
+/// from Prague on, EIP-7702. Recovery is the costly part: do it once, at admission.
 ///
 /// # Errors
 /// As a client gets it.
 pub fn recover(raw: &[u8], spec: &ChainSpec) -> Result<PoolTx, Refusal> {
-    let _ = spec;
-    Err(Refusal::Unsupported(
-        raw.first().copied().unwrap_or_default(),
-    ))
+    let envelope = decode(raw, spec)?;
+    if let Some(have) = envelope.chain_id().filter(|&have| have != spec.chain_id) {
+        return Err(Refusal::ChainId {
+            have,
+            want: spec.chain_id,
+        });
+    }
+    let limit = spec.tx_gas_limit_max();
+    if envelope.gas_limit() > limit {
+        return Err(Refusal::GasLimit {
+            have: envelope.gas_limit(),
+            limit,
+        });
+    }
+    let tip = envelope.max_priority_fee_per_gas();
+    if tip.is_some_and(|tip| tip > envelope.max_fee_per_gas()) {
+        return Err(Refusal::TipAboveFee);
+    }
+    let initcode_max = initcode_max(spec);
+    if envelope.is_create() && envelope.input().len() > initcode_max {
+        return Err(Refusal::Oversized {
+            size: u32::try_from(envelope.input().len()).unwrap_or(u32::MAX),
+            limit: u32::try_from(initcode_max).unwrap_or(u32::MAX),
+        });
+    }
+    let sender = envelope
+        .recover_signer()
+        .map_err(|_| Refusal::Malformed("invalid signature".into()))?;
+    let want = intrinsic_gas(&environment(&envelope, sender), spec);
+    if envelope.gas_limit() < want {
+        return Err(Refusal::IntrinsicGas {
+            have: envelope.gas_limit(),
+            want,
+        });
+    }
+    let max_fee = envelope.max_fee_per_gas();
+    let gas_cost = U256::from(envelope.gas_limit()).saturating_mul(U256::from(max_fee));
+    Ok(PoolTx {
+        hash: *envelope.tx_hash(),
+        sender,
+        nonce: envelope.nonce(),
+        gas_limit: envelope.gas_limit(),
+        max_fee_per_gas: max_fee,
+        max_priority_fee_per_gas: tip.unwrap_or(max_fee),
+        cost_max: gas_cost.saturating_add(envelope.value()),
+        raw: raw.to_vec().into(),
+    })
+}
+
+/// Bytes of code that makes a contract, at most: EIP-3860, from Shanghai on.
+fn initcode_max(spec: &ChainSpec) -> usize {
+    if spec.hardfork >= Hardfork::Shanghai {
+        revm::primitives::eip3860::MAX_INITCODE_SIZE
+    } else {
+        usize::MAX
+    }
+}
+
+/// Gas that the envelope itself costs, or EIP-7623's floor where that is more.
+fn intrinsic_gas(tx: &TxEnv, spec: &ChainSpec) -> u64 {
+    let gas = GasParams::new_spec(spec.hardfork.spec_id()).initial_tx_gas_for_tx(tx, None);
+    let floor = if spec.hardfork >= Hardfork::Prague {
+        gas.floor_gas()
+    } else {
+        0
+    };
+    gas.initial_regular_gas().max(floor)
+}
+
+fn decode(raw: &[u8], spec: &ChainSpec) -> Result<TxEnvelope, Refusal> {
+    let malformed = |why: &str| Refusal::Malformed(why.into());
+    let first = *raw.first().ok_or_else(|| malformed("no bytes"))?;
+    let set_code_too_early = first == SET_CODE && spec.hardfork < Hardfork::Prague;
+    if first == BLOB || set_code_too_early || (SET_CODE < first && first < LEGACY_FROM) {
+        return Err(Refusal::Unsupported(first));
+    }
+    let mut rest = raw;
+    let envelope =
+        TxEnvelope::decode_2718(&mut rest).map_err(|error| malformed(&error.to_string()))?;
+    // One transaction has one form: the same bytes come back. Otherwise its hash would not name it.
+    if !rest.is_empty() || envelope.encoded_2718() != raw {
+        return Err(malformed("not in canonical form"));
+    }
+    Ok(envelope)
+}
+
+/// What the EVM needs of a transaction whose sender is known.
+pub(crate) fn tx_env(tx: &PoolTx, spec: &ChainSpec) -> Result<TxEnv, Refusal> {
+    Ok(environment(&decode(&tx.raw, spec)?, tx.sender))
+}
+
+fn environment(envelope: &TxEnvelope, sender: Address) -> TxEnv {
+    TxEnv {
+        tx_type: envelope.tx_type() as u8,
+        caller: sender,
+        gas_limit: envelope.gas_limit(),
+        gas_price: envelope.max_fee_per_gas(),
+        kind: envelope.kind(),
+        value: envelope.value(),
+        data: envelope.input().clone(),
+        nonce: envelope.nonce(),
+        chain_id: envelope.chain_id(),
+        access_list: envelope.access_list().cloned().unwrap_or_default(),
+        gas_priority_fee: envelope.max_priority_fee_per_gas(),
+        blob_hashes: Vec::new(),
+        max_fee_per_blob_gas: 0,
+        authorization_list: envelope
+            .authorization_list()
+            .unwrap_or_default()
+            .iter()
+            .cloned()
+            .map(Either::Left)
+            .collect(),
+    }
 }

@@ -1,13 +1,37 @@
 //! Head state in memory: flat maps for reads, tries for roots, all persistent, so that a clone is cheap.
 
-use alloy_primitives::{Address, B256, Bytes, U256};
+use crate::trie::Trie;
+use alloy_primitives::{Address, B256, Bytes, U256, keccak256};
+use alloy_trie::TrieAccount;
 use penstock_rules::ids::Height;
 use penstock_rules::state::{Account, StateDiff, StateRead};
+use revm::bytecode::Bytecode;
+use std::collections::BTreeSet;
 use std::convert::Infallible;
 
-/// The state after some block. A clone shares everything and costs nothing.
+/// Blocks that `BLOCKHASH` reaches back.
+pub const BLOCK_HASHES: u64 = 256;
+
+/// The state after some block. A clone shares everything with the original until either changes.
 #[derive(Clone, Debug, Default)]
-pub struct State {}
+pub struct State {
+    accounts: imbl::HashMap<Address, Entry>,
+    codes: imbl::HashMap<B256, Bytecode>,
+    hashes: imbl::OrdMap<u64, B256>,
+    trie: Trie,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Entry {
+    account: Account,
+    slots: imbl::HashMap<U256, U256>,
+    storage: Trie,
+}
+
+/// Code with its jump table. Bytes that only look like a delegation (EIP-7702) are code like any other.
+pub(crate) fn analyse(code: Bytes) -> Bytecode {
+    Bytecode::new_raw_checked(code.clone()).unwrap_or_else(|_| Bytecode::new_legacy(code))
+}
 
 impl State {
     /// No accounts.
@@ -16,43 +40,252 @@ impl State {
         Self::default()
     }
 
-    /// Applies what a block changed.
+    /// Applies what a block changed. Applied in parts, the whole state is rebuilt from a store the same way.
+    ///
+    /// Slots of an account that neither the state nor the diff has are ignored: there is nothing that they belong to.
     pub fn apply(&mut self, diff: &StateDiff) {
-        let _ = diff;
+        for code in &diff.codes {
+            self.codes.insert(code.hash, analyse(code.code.clone()));
+        }
+        let mut touched = BTreeSet::new();
+        for change in &diff.accounts {
+            touched.insert(change.address);
+            match change.now.first() {
+                None => {
+                    self.accounts.remove(&change.address);
+                }
+                Some(account) => {
+                    let entry = self.accounts.entry(change.address).or_default();
+                    entry.account = *account;
+                    if change.wiped {
+                        entry.slots.clear();
+                        entry.storage = Trie::default();
+                    }
+                }
+            }
+        }
+        for slots in diff.slots.chunk_by(|a, b| a.address == b.address) {
+            let address = slots[0].address;
+            let Some(entry) = self.accounts.get_mut(&address) else {
+                continue;
+            };
+            touched.insert(address);
+            for change in slots {
+                let key = keccak256(change.slot.to_be_bytes::<32>());
+                if change.now.is_zero() {
+                    entry.slots.remove(&change.slot);
+                    entry.storage.remove(key);
+                } else {
+                    entry.slots.insert(change.slot, change.now);
+                    entry.storage.insert(key, &alloy_rlp::encode(change.now));
+                }
+            }
+        }
+        for address in touched {
+            let key = keccak256(address);
+            match self.accounts.get(&address) {
+                None => self.trie.remove(key),
+                Some(entry) => self.trie.insert(
+                    key,
+                    &alloy_rlp::encode(TrieAccount {
+                        nonce: entry.account.nonce,
+                        balance: entry.account.balance,
+                        storage_root: entry.storage.root(),
+                        code_hash: entry.account.code_hash,
+                    }),
+                ),
+            }
+        }
     }
 
     /// The Merkle-Patricia root of all accounts. What did not change since the last call is not hashed again.
-    pub fn root(&mut self) -> B256 {
-        alloy_trie::EMPTY_ROOT_HASH
+    #[must_use]
+    pub fn root(&self) -> B256 {
+        self.trie.root()
     }
 
     /// Remembers the hash of the block at `height`, and forgets what `BLOCKHASH` no longer reaches.
     pub fn push_block_hash(&mut self, height: Height, hash: B256) {
-        let _ = (height, hash);
+        self.hashes.insert(height.0, hash);
+        while let Some(&(first, _)) = self.hashes.get_min() {
+            if first + BLOCK_HASHES > height.0 {
+                break;
+            }
+            self.hashes.remove(&first);
+        }
+    }
+
+    /// The highest block whose hash is known: the one that this is the state of.
+    #[must_use]
+    pub fn head(&self) -> Option<(Height, B256)> {
+        self.hashes
+            .get_max()
+            .map(|&(height, hash)| (Height(height), hash))
+    }
+
+    /// Number of accounts.
+    #[must_use]
+    pub fn account_count(&self) -> usize {
+        self.accounts.len()
+    }
+
+    pub(crate) fn account_at(&self, address: Address) -> Option<Account> {
+        self.accounts.get(&address).map(|entry| entry.account)
     }
 
     pub(crate) fn slot_at(&self, address: Address, slot: U256) -> U256 {
-        let _ = (address, slot);
-        U256::ZERO
+        self.accounts
+            .get(&address)
+            .and_then(|entry| entry.slots.get(&slot))
+            .copied()
+            .unwrap_or_default()
+    }
+
+    /// Code with its jump table: analysed once, when it came into the state.
+    pub(crate) fn bytecode(&self, hash: B256) -> Bytecode {
+        self.codes.get(&hash).cloned().unwrap_or_default()
+    }
+
+    pub(crate) fn has_code(&self, hash: B256) -> bool {
+        self.codes.contains_key(&hash)
+    }
+
+    pub(crate) fn block_hash_at(&self, height: u64) -> B256 {
+        self.hashes.get(&height).copied().unwrap_or_default()
     }
 }
 
+/// Code that no account has reads as empty.
 impl StateRead for State {
     type Error = Infallible;
 
-    fn account(&self, _address: Address) -> Result<Option<Account>, Infallible> {
-        Ok(None)
+    fn account(&self, address: Address) -> Result<Option<Account>, Infallible> {
+        Ok(self.account_at(address))
     }
 
     fn slot(&self, address: Address, slot: U256) -> Result<U256, Infallible> {
         Ok(self.slot_at(address, slot))
     }
 
-    fn code(&self, _hash: B256) -> Result<Bytes, Infallible> {
-        Ok(Bytes::new())
+    fn code(&self, hash: B256) -> Result<Bytes, Infallible> {
+        Ok(self.bytecode(hash).original_bytes())
     }
 
-    fn block_hash(&self, _height: Height) -> Result<B256, Infallible> {
-        Ok(B256::ZERO)
+    fn block_hash(&self, height: Height) -> Result<B256, Infallible> {
+        Ok(self.block_hash_at(height.0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use penstock_rules::state::{AccountChange, CodeChange, SlotChange};
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    type Plain = BTreeMap<Address, (Account, BTreeMap<U256, U256>)>;
+
+    /// The root by alloy_trie's own functions, from all accounts.
+    fn reference(plain: &Plain) -> B256 {
+        alloy_trie::root::state_root_unhashed(plain.iter().map(|(address, (account, slots))| {
+            let slots = slots
+                .iter()
+                .map(|(slot, value)| (B256::from(*slot), *value));
+            let account = TrieAccount {
+                nonce: account.nonce,
+                balance: account.balance,
+                storage_root: alloy_trie::root::storage_root_unhashed(slots),
+                code_hash: account.code_hash,
+            };
+            (*address, account)
+        }))
+    }
+
+    fn change() -> impl Strategy<Value = (u8, u8, Vec<(u8, u8)>)> {
+        (
+            0u8..12,
+            0u8..8,
+            proptest::collection::vec((0u8..6, 0u8..3), 0..5),
+        )
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(100))]
+
+        /// Blocks of random changes (accounts made, changed, wiped, destroyed; slots set and cleared) on the state and
+        /// on plain maps: roots and reads agree after each block, and a clone taken before does not move.
+        #[test]
+        fn roots_and_reads_follow_every_block(
+            blocks in proptest::collection::vec(
+                proptest::collection::btree_map(0u8..12, change(), 0..6), 1..8),
+        ) {
+            let (mut state, mut plain) = (State::empty(), Plain::new());
+            for block in blocks {
+                let (before, root) = (state.clone(), state.root());
+                let mut diff = StateDiff::default();
+                for (who, (balance, kind, slots)) in block {
+                    let address = Address::repeat_byte(who);
+                    let account = Account { balance: U256::from(balance), ..Account::default() };
+                    let wiped = kind == 1;
+                    if kind == 0 {
+                        plain.remove(&address);
+                        diff.accounts.push(AccountChange { address, now: vec![], wiped: true });
+                        continue;
+                    }
+                    let entry = plain.entry(address).or_default();
+                    entry.0 = account;
+                    if wiped {
+                        entry.1.clear();
+                    }
+                    diff.accounts.push(AccountChange { address, now: vec![account], wiped });
+                    for (slot, now) in slots.into_iter().collect::<BTreeMap<_, _>>() {
+                        let (slot, now) = (U256::from(slot), U256::from(now));
+                        if now.is_zero() { entry.1.remove(&slot); } else { entry.1.insert(slot, now); }
+                        diff.slots.push(SlotChange { address, slot, now });
+                    }
+                }
+                state.apply(&diff);
+                prop_assert_eq!(state.root(), reference(&plain));
+                prop_assert_eq!(before.root(), root);
+                for (address, (account, slots)) in &plain {
+                    prop_assert_eq!(state.account_at(*address), Some(*account));
+                    for (slot, value) in slots {
+                        prop_assert_eq!(state.slot_at(*address, *slot), *value);
+                    }
+                }
+                prop_assert_eq!(state.account_count(), plain.len());
+            }
+        }
+    }
+
+    #[test]
+    fn block_hashes_reach_back_256_blocks() {
+        let mut state = State::empty();
+        assert_eq!(state.head(), None);
+        for height in 0..=300u64 {
+            state.push_block_hash(Height(height), B256::from(U256::from(height)));
+        }
+        assert_eq!(
+            state.head(),
+            Some((Height(300), B256::from(U256::from(300))))
+        );
+        assert_eq!(state.block_hash_at(45), B256::from(U256::from(45)));
+        assert_eq!(state.block_hash_at(44), B256::ZERO);
+    }
+
+    #[test]
+    fn code_comes_back_as_it_was() {
+        let mut state = State::empty();
+        let code = Bytes::from_static(&[0x60, 0x00, 0x56, 0x5b]);
+        let hash = keccak256(&code);
+        state.apply(&StateDiff {
+            codes: vec![CodeChange {
+                hash,
+                code: code.clone(),
+            }],
+            ..StateDiff::default()
+        });
+        assert_eq!(StateRead::code(&state, hash), Ok(code));
+        assert_eq!(StateRead::code(&state, B256::ZERO), Ok(Bytes::new()));
     }
 }
