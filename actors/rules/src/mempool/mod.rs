@@ -10,6 +10,8 @@
 //!
 //! **Invariant:** a hash is answered after the durable stream has the transaction, never before.
 
+mod check;
+mod door;
 mod lane;
 mod limits;
 mod model;
@@ -18,9 +20,8 @@ mod tests;
 
 use crate::Machine;
 use crate::ids::{Height, Micros, TxHash};
-use crate::invariants::{POOL_BOUNDED, POOL_INDEXED, POOL_PENDING, POOL_RANKED, Violation};
 use crate::tx::{DropReason, PoolTx, Reason, Refusal, Stage, StatusUpdate};
-use alloy_primitives::{Address, B256, U256};
+use alloy_primitives::{Address, B256};
 use lane::{Entry, Lane, Rank, Wait};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -157,100 +158,6 @@ impl Mempool {
                 tickets: vec![ticket],
             },
         );
-    }
-
-    /// Every check at the door, cheap ones first. The sender's lane exists and knows its account.
-    fn admit(&self, tx: &PoolTx, content: B256) -> Result<(), Refusal> {
-        let limits = &self.limits;
-        let bytes = tx.raw.len();
-        if bytes > limits.tx_bytes_max {
-            return Err(Refusal::Oversized {
-                size: u32::try_from(bytes).unwrap_or(u32::MAX),
-                limit: u32::try_from(limits.tx_bytes_max).unwrap_or(u32::MAX),
-            });
-        }
-        if tx.max_priority_fee_per_gas > tx.max_fee_per_gas {
-            return Err(Refusal::TipAboveFee);
-        }
-        if tx.gas_limit > limits.gas_max {
-            return Err(Refusal::GasLimit {
-                have: tx.gas_limit,
-                limit: limits.gas_max,
-            });
-        }
-        if tx.max_fee_per_gas < limits.fee_min {
-            return Err(Refusal::Underpriced {
-                fee: tx.max_fee_per_gas,
-                minimum: limits.fee_min,
-            });
-        }
-        if self.places.contains_key(&tx.hash) {
-            return Err(Refusal::AlreadyKnown);
-        }
-        let Some(lane) = self.lanes.get(&tx.sender) else {
-            return Err(Refusal::Busy);
-        };
-        let (next, nonce) = (lane.account.nonce, tx.nonce);
-        if nonce < next {
-            return Err(Refusal::NonceTooLow { next, nonce });
-        }
-        if nonce - next >= limits.nonce_ahead_max {
-            return Err(Refusal::NonceTooHigh { next, nonce });
-        }
-        let replaced = self.check_replacement(lane, tx, content)?;
-        if !replaced {
-            let sender_limit = |limit: usize| Refusal::SenderLimit {
-                limit: u32::try_from(limit).unwrap_or(u32::MAX),
-            };
-            if lane.txs.len() + lane.writing.len() >= limits.per_sender_max {
-                return Err(sender_limit(limits.per_sender_max));
-            }
-            let (missing, queued) = lane.gap();
-            if nonce > missing && queued >= limits.queued_per_sender_max {
-                return Err(sender_limit(limits.queued_per_sender_max));
-            }
-        }
-        let written = |hash: &TxHash| self.writing.get(hash).map(|w| (w.tx.nonce, w.tx.cost_max));
-        let cost = lane
-            .cost_without(nonce, written)
-            .saturating_add(tx.cost_max);
-        let balance = lane.account.balance;
-        if cost > balance {
-            return Err(Refusal::InsufficientFunds { balance, cost });
-        }
-        if self.writing.len() >= limits.writing_max {
-            return Err(Refusal::Busy);
-        }
-        let full = (!replaced && self.len() + self.writing.len() >= limits.transactions_max)
-            || self.bytes + self.bytes_writing + bytes > limits.bytes_max;
-        if full {
-            let rank = lane.newcomer_rank(tx, self.arrivals + 1, self.base_fee);
-            if !self
-                .tails
-                .first()
-                .is_some_and(|(worst, _)| rank.outbids(worst))
-            {
-                return Err(Refusal::PoolFull);
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether the transaction takes another's place; an error where it does not pay enough for that.
-    fn check_replacement(&self, lane: &Lane, tx: &PoolTx, content: B256) -> Result<bool, Refusal> {
-        let here = lane.txs.get(&tx.nonce);
-        if here.is_some_and(|old| !old.yields_to(tx, content, &self.limits)) {
-            return Err(Refusal::ReplacementUnderpriced);
-        }
-        let mut replaced = here.is_some();
-        let rivals = lane.writing.iter().filter(|(_, n)| **n == tx.nonce);
-        for rival in rivals.filter_map(|(hash, _)| self.writing.get(hash)) {
-            replaced = true;
-            if !entry(rival.clone(), Micros(0)).yields_to(tx, content, &self.limits) {
-                return Err(Refusal::ReplacementUnderpriced);
-            }
-        }
-        Ok(replaced)
     }
 
     fn take_written(&mut self, hash: &TxHash) -> Option<Writing> {
@@ -516,62 +423,6 @@ impl Mempool {
             self.remove(now, hash, Departure::Dropped(DropReason::Expired), effects);
             self.expiries.remove(&(at, hash));
         }
-    }
-
-    /// Whether the pool's invariants hold.
-    ///
-    /// # Errors
-    /// The first that does not.
-    pub fn check(&self) -> Result<(), Violation> {
-        let mut count = 0;
-        let mut bytes = 0;
-        for (sender, lane) in &self.lanes {
-            for ((nonce, entry), (_, place)) in lane.txs.iter().zip(lane.places()) {
-                count += 1;
-                bytes += entry.tx.raw.len();
-                POOL_INDEXED.require(
-                    self.places.get(&entry.tx.hash) == Some(&(*sender, *nonce))
-                        && entry.tx.sender == *sender
-                        && entry.tx.nonce == *nonce
-                        && self.expiries.contains(&(entry.expires, entry.tx.hash)),
-                    || format!("{} at {sender} {nonce}", entry.tx.hash),
-                )?;
-                POOL_PENDING.require(
-                    entry.pending == place.is_ok() && *nonce >= lane.account.nonce,
-                    || format!("{} at {sender} {nonce}: {place:?}", entry.tx.hash),
-                )?;
-            }
-            let rank = lane.tail_rank(self.base_fee);
-            POOL_RANKED.require(
-                rank == lane.rank && rank.is_none_or(|r| self.tails.contains(&(r, *sender))),
-                || format!("lane {sender}: {rank:?}"),
-            )?;
-            POOL_INDEXED.require(!lane.txs.is_empty() || !lane.writing.is_empty(), || {
-                format!("lane {sender} is empty")
-            })?;
-            POOL_BOUNDED.require(lane.txs.len() <= self.limits.per_sender_max, || {
-                format!("{sender} has {}", lane.txs.len())
-            })?;
-        }
-        POOL_INDEXED.require(
-            count == self.places.len() && count == self.expiries.len() && bytes == self.bytes,
-            || format!("{count} transactions, {bytes} bytes"),
-        )?;
-        POOL_RANKED.require(
-            self.tails.len() == self.lanes.values().filter(|l| !l.txs.is_empty()).count(),
-            || format!("{} tails", self.tails.len()),
-        )?;
-        POOL_BOUNDED.require(
-            count <= self.limits.transactions_max
-                && bytes <= self.limits.bytes_max
-                && self.writing.len() <= self.limits.writing_max,
-            || {
-                format!(
-                    "{count} transactions, {bytes} bytes, {} writing",
-                    self.writing.len()
-                )
-            },
-        )
     }
 }
 
