@@ -59,6 +59,24 @@ fn our_solidity_has_opengradients_abi() {
     check(artifact!("InferenceHub"), opengradient!("inference.abi"));
 }
 
+#[test]
+fn price_queries_are_those_of_opengradients_workflow() {
+    let workflow: Value =
+        serde_json::from_str(opengradient!("PriceHistoryInference.abi")).expect("json");
+    let theirs = &workflow[0]["inputs"][2];
+    let ours = artifact_abi(artifact!("IPriceFeed"));
+    let query = ours
+        .as_array()
+        .expect("a list")
+        .iter()
+        .find(|entry| entry["name"] == "queryHistoricalCandles")
+        .map(|entry| &entry["inputs"][0])
+        .expect("the function");
+    for key in ["components", "internalType", "type"] {
+        assert_eq!(query[key], theirs[key]);
+    }
+}
+
 /// The canonical signature of an ABI entry, from its JSON: what selectors and topics hash.
 fn signature(entry: &Value) -> String {
     fn kind(parameter: &Value) -> String {
