@@ -18,3 +18,7 @@ pub mod chain;
 pub mod results;
 
 pub mod producer;
+
+pub mod boot;
+
+pub mod follower;

@@ -2,7 +2,7 @@
 
 use crate::chain::{ChainHandle, ChainHead, OwnBlocks};
 use crate::results::ResultBook;
-use crate::shell::{now, until};
+use crate::shell::{Stop, now, until};
 use actix::prelude::*;
 use alloy_primitives::B256;
 use penstock_evm::{BlockBuilder, ExecutedBlock, PushError, SigningKey, next_env};
@@ -454,5 +454,14 @@ impl Handler<BuildDone> for ProducerActor {
             }
         };
         self.input(event, ctx);
+    }
+}
+
+impl Handler<Stop> for ProducerActor {
+    type Result = ();
+
+    /// What is under way is left: the log says what became of it.
+    fn handle(&mut self, _: Stop, ctx: &mut Self::Context) {
+        ctx.stop();
     }
 }

@@ -1,7 +1,7 @@
 //! What all shells share: the clock, and sending without waiting.
 
 use actix::dev::ToEnvelope;
-use actix::{Actor, Addr, Handler, Message};
+use actix::{Actor, Addr, Context, Handler, Message};
 use penstock_rules::ids::Micros;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -49,3 +49,23 @@ where
         actix::prelude::SendError::Closed(_) => NotTaken::Gone,
     })
 }
+
+/// Asks an actor to end. It takes no more messages; what it has under way is finished or left, as its kind allows.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub struct Stop;
+
+/// Stops an actor and waits until it has ended.
+pub async fn stop<A>(actor: &Addr<A>)
+where
+    A: Actor<Context = Context<A>> + Handler<Stop>,
+{
+    // Gone already is as good.
+    let _ = actor.send(Stop).await;
+    while actor.connected() {
+        tokio::time::sleep(STOP_POLL).await;
+    }
+}
+
+/// Pause between two looks whether an actor has ended.
+const STOP_POLL: Duration = Duration::from_millis(2);
