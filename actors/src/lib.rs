@@ -17,6 +17,8 @@ pub mod shell;
 pub mod chain;
 pub mod results;
 
+pub mod shard;
+
 pub mod producer;
 
 pub mod boot;

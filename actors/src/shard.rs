@@ -1,0 +1,392 @@
+//! Shell of a shard: one engine on one thread, signatures on blocking threads, messages over the bus.
+//!
+//! **One GPU, one thread, one process:** the engine lives on its own thread and is spoken to over a channel; the actor
+//! never waits for it.
+
+use crate::shell::{Stop, now};
+use actix::prelude::*;
+use bytes::Bytes;
+use penstock_evm::{SigningKey, attest};
+use penstock_rules::Machine;
+use penstock_rules::ids::{Micros, ModelHash, ShardId};
+use penstock_rules::message::{Answer, AssignedRequest, AssignmentDone, Prefetch};
+use penstock_rules::request::{ModelError, Outcome};
+use penstock_rules::shard::{Answers, BatchId, Config, Effect, Event, HEARTBEAT, Shard};
+use penstock_rules::tensor;
+use penstock_shaders::{Executor, Limits, Model};
+use penstock_wire::{BusError, Message as WireMessage, Subjects, Transport, decode, encode};
+use std::collections::BTreeMap;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+use tracing::{debug, error, info, warn};
+
+/// Messages that wait for the shard, in number: far more than the machine's queue takes, so that it can say "busy".
+const MAILBOX: usize = 1_024;
+/// Assignments that wait at the bus, in number.
+const INBOX: usize = 1_024;
+/// Models that a shard keeps loaded at most.
+const MODELS_MAX: u32 = 64;
+/// Assignments that wait at most beside the one that runs: enough that the engine never idles between two.
+const QUEUE_MAX: u32 = 8;
+
+/// What a shard is started with.
+#[derive(Clone, Debug)]
+pub struct ShardConfig {
+    /// Signs its answers; its address is the shard's id.
+    pub key: SigningKey,
+    /// Chain whose requests it answers.
+    pub chain_id: u64,
+    /// Models to load at once, not when they are first asked for.
+    pub preload: Vec<ModelHash>,
+    /// For tests: how long answers of a model are held back, as if the model ran so long.
+    pub test_delay: BTreeMap<ModelHash, Duration>,
+}
+
+/// The shard's actor.
+pub struct ShardActor {
+    machine: Shard,
+    config: ShardConfig,
+    id: ShardId,
+    transport: Transport,
+    subjects: Subjects,
+    engine: mpsc::Sender<Job>,
+}
+
+/// Work for the engine's thread.
+enum Job {
+    Load(ModelHash, Bytes),
+    Run {
+        batch: BatchId,
+        model: ModelHash,
+        requests: Vec<AssignedRequest>,
+        delay: Duration,
+    },
+}
+
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Input(Event);
+
+/// Starts a shard on its own arbiter. `executor` is made on the engine's thread, where it stays.
+///
+/// # Errors
+/// Where the executor can't be made.
+pub fn start<E: std::fmt::Display + Send + 'static>(
+    config: ShardConfig,
+    executor: impl FnOnce() -> Result<Box<dyn Executor>, E> + Send + 'static,
+    transport: Transport,
+) -> Result<Addr<ShardActor>, E> {
+    let (jobs, inbox) = mpsc::channel();
+    let (made, made_inbox) = mpsc::channel();
+    let (addresses, address_inbox) = mpsc::channel::<Addr<ShardActor>>();
+    let id = ShardId(config.key.address());
+    let thread = std::thread::Builder::new().name(format!("engine-{}", &id.to_string()[..8]));
+    let spawned = thread.spawn(move || {
+        let executor = match executor() {
+            Ok(executor) => executor,
+            Err(error) => {
+                let _ = made.send(Err(error));
+                return;
+            }
+        };
+        let _ = made.send(Ok(executor.name()));
+        if let Ok(actor) = address_inbox.recv() {
+            engine(executor, &inbox, &actor);
+        }
+    });
+    if let Err(error) = spawned {
+        panic!("no thread for an engine: {error}");
+    }
+    let backend = match made_inbox.recv() {
+        Ok(Ok(name)) => name,
+        Ok(Err(error)) => return Err(error),
+        Err(_) => panic!("the engine's thread ended before it had an engine"),
+    };
+    info!(shard = %id, backend, "shard starts");
+    let arbiter = Arbiter::new();
+    let actor = ShardActor::start_in_arbiter(&arbiter.handle(), move |ctx| {
+        ctx.set_mailbox_capacity(MAILBOX);
+        let machine = Shard::new(Config {
+            shard: id,
+            // The time of start, in µs: no two incarnations of a shard have the same.
+            incarnation: now().0,
+            backend,
+            batch_max: Limits::default().batch_max,
+            queue_max: QUEUE_MAX,
+            models_max: MODELS_MAX,
+            engines: 1,
+        });
+        ShardActor {
+            machine,
+            id,
+            subjects: Subjects::new(config.chain_id),
+            config,
+            transport,
+            engine: jobs,
+        }
+    });
+    // The thread waits for it; it can't have ended.
+    let _ = addresses.send(actor.clone());
+    Ok(actor)
+}
+
+impl Actor for ShardActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        let subjects = self.subjects;
+        self.follow(subjects.assign(self.id), Event::Assign, ctx);
+        self.follow(subjects.cancel(self.id), Event::Cancel, ctx);
+        self.follow(subjects.prefetch(self.id), Event::Prefetch, ctx);
+        for model in self.config.preload.clone() {
+            let prefetch = Prefetch {
+                shard: self.id,
+                epoch: Default::default(),
+                model,
+            };
+            self.input(Event::Prefetch(prefetch), ctx);
+        }
+        self.input(Event::Tick, ctx);
+        ctx.run_interval(Duration::from_micros(HEARTBEAT.0), |actor, ctx| {
+            actor.input(Event::Tick, ctx);
+        });
+    }
+}
+
+impl ShardActor {
+    /// Brings all messages of a subject to the machine.
+    fn follow<M: WireMessage>(
+        &self,
+        subject: String,
+        event: impl Fn(M) -> Event + 'static,
+        ctx: &mut Context<Self>,
+    ) {
+        let (bus, addr) = (self.transport.bus.clone(), ctx.address());
+        let read = async move {
+            let mut inbox = match bus.subscribe(&subject, INBOX).await {
+                Ok(inbox) => inbox,
+                Err(error) => panic!("shard can't subscribe to {subject}: {error}"),
+            };
+            while let Some(delivery) = inbox.next().await {
+                match decode::<M>(&delivery.payload) {
+                    Ok(message) => {
+                        if addr.send(Input(event(message))).await.is_err() {
+                            return;
+                        }
+                    }
+                    Err(error) => warn!(subject, %error, "message is malformed"),
+                }
+            }
+        };
+        ctx.spawn(read.into_actor(self));
+    }
+
+    fn input(&mut self, event: Event, ctx: &mut Context<Self>) {
+        let mut effects = Vec::new();
+        self.machine.apply(now(), event, &mut effects);
+        for effect in effects {
+            self.perform(effect, ctx);
+        }
+    }
+
+    fn perform(&mut self, effect: Effect, ctx: &mut Context<Self>) {
+        match effect {
+            Effect::Load(model) => self.load(model, ctx),
+            // The engine keeps weights by use; what is not asked for costs memory alone.
+            Effect::Unload(model) => debug!(%model, "model is no longer announced"),
+            Effect::Run {
+                batch,
+                model,
+                requests,
+            } => {
+                let delay = self.config.test_delay.get(&model).copied();
+                self.job(Job::Run {
+                    batch,
+                    model,
+                    requests,
+                    delay: delay.unwrap_or_default(),
+                });
+            }
+            Effect::Answer(answers) => self.answer(answers, ctx),
+            Effect::Refuse(refused) => {
+                debug!(lease = refused.lease.0, reason = ?refused.reason, "assignment refused");
+                self.publish(self.subjects.answers(), encode(&refused), ctx);
+            }
+            Effect::Hello(hello) => self.publish(self.subjects.shard_hello(), encode(&hello), ctx),
+            Effect::Drained => {
+                info!(shard = %self.id, "shard is drained");
+                ctx.stop();
+            }
+        }
+    }
+
+    fn job(&self, job: Job) {
+        if self.engine.send(job).is_err() {
+            panic!("the engine's thread of shard {} is gone", self.id);
+        }
+    }
+
+    fn publish(&self, subject: String, payload: Bytes, ctx: &mut Context<Self>) {
+        let bus = self.transport.bus.clone();
+        ctx.spawn(send(bus, subject, payload).into_actor(self));
+    }
+
+    /// Fetches a model's file, whose hash the blob store checks, and hands it to the engine.
+    fn load(&self, model: ModelHash, ctx: &mut Context<Self>) {
+        let blobs = self.transport.blobs.clone();
+        let fetch = async move {
+            match blobs.get(model.0).await {
+                Ok(Some(bytes)) => Some(bytes),
+                Ok(None) => {
+                    warn!(%model, "model is not in the blob store");
+                    None
+                }
+                Err(error) => {
+                    warn!(%model, %error, "model can't be fetched");
+                    None
+                }
+            }
+        };
+        ctx.spawn(
+            fetch
+                .into_actor(self)
+                .map(move |bytes, actor, ctx| match bytes {
+                    Some(bytes) => actor.job(Job::Load(model, bytes)),
+                    None => actor.input(Event::LoadFailed(model), ctx),
+                }),
+        );
+    }
+
+    fn answer(&self, answers: Answers, ctx: &mut Context<Self>) {
+        let (key, chain_id, shard) = (self.config.key.clone(), self.config.chain_id, self.id);
+        let (bus, subject) = (self.transport.bus.clone(), self.subjects.answers());
+        let work = tokio::task::spawn_blocking(move || sign(answers, &key, chain_id, shard));
+        let publish = async move {
+            if let Ok(done) = work.await {
+                send(bus, subject, encode(&done)).await;
+            }
+        };
+        ctx.spawn(publish.into_actor(self));
+    }
+}
+
+async fn send(bus: std::sync::Arc<dyn penstock_wire::Bus>, subject: String, payload: Bytes) {
+    let sent: Result<(), BusError> = bus.publish(&subject, payload).await;
+    if let Err(error) = sent {
+        warn!(subject, %error, "message was not sent");
+    }
+}
+
+fn sign(answers: Answers, key: &SigningKey, chain_id: u64, shard: ShardId) -> AssignmentDone {
+    let signed = answers.outcomes.into_iter().map(|(request, outcome)| {
+        let attestation = attest(key, chain_id, request, outcome.hash());
+        Answer {
+            key: request,
+            outcome,
+            attestation,
+        }
+    });
+    AssignmentDone {
+        shard,
+        lease: answers.lease,
+        epoch: answers.epoch,
+        answers: signed.collect(),
+        ran: answers.ran,
+        batch: answers.batch,
+    }
+}
+
+/// The engine's thread: one job after the other, until the actor is gone.
+fn engine(mut executor: Box<dyn Executor>, jobs: &mpsc::Receiver<Job>, actor: &Addr<ShardActor>) {
+    while let Ok(job) = jobs.recv() {
+        let event = match job {
+            Job::Load(hash, bytes) => match load(executor.as_mut(), hash, &bytes) {
+                Ok(()) => Event::Loaded(hash),
+                Err(why) => {
+                    warn!(model = %hash, why, "model can't be used here");
+                    Event::LoadFailed(hash)
+                }
+            },
+            Job::Run {
+                batch,
+                model,
+                requests,
+                delay,
+            } => {
+                let start = Instant::now();
+                let outcomes = run(executor.as_mut(), model, &requests);
+                if !delay.is_zero() {
+                    std::thread::sleep(delay);
+                }
+                let took = Micros(u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX));
+                metrics::histogram!("shard_batch_requests").record(requests.len() as f64);
+                metrics::histogram!("shard_batch_seconds").record(took.0 as f64 / 1e6);
+                match outcomes {
+                    Ok(outcomes) => Event::Ran {
+                        batch,
+                        outcomes,
+                        took,
+                    },
+                    Err(why) => {
+                        error!(%model, why, "engine failed");
+                        Event::RunFailed { batch }
+                    }
+                }
+            }
+        };
+        if futures::executor::block_on(actor.send(Input(event))).is_err() {
+            return;
+        }
+    }
+}
+
+fn load(executor: &mut dyn Executor, hash: ModelHash, bytes: &[u8]) -> Result<(), String> {
+    let model = Model::load(bytes, &Limits::default()).map_err(|e| e.to_string())?;
+    if model.hash() != hash {
+        return Err(format!("its content is {}", model.hash()));
+    }
+    executor.prepare(&model).map_err(|e| e.to_string())
+}
+
+/// One outcome per request. Bytes that are no tensors are an outcome too, the same on every shard.
+fn run(
+    executor: &mut dyn Executor,
+    model: ModelHash,
+    requests: &[AssignedRequest],
+) -> Result<Vec<Outcome>, String> {
+    let decoded: Vec<_> = requests
+        .iter()
+        .map(|request| tensor::decode(&request.input).ok())
+        .collect();
+    let inputs: Vec<_> = decoded.iter().flatten().cloned().collect();
+    let mut outcomes = executor
+        .run(&model, &inputs)
+        .map_err(|e| e.to_string())?
+        .into_iter();
+    decoded
+        .iter()
+        .map(|input| match input {
+            None => Ok(Outcome::Failed(ModelError::WrongInput)),
+            Some(_) => outcomes
+                .next()
+                .ok_or_else(|| "fewer outcomes than requests".to_owned()),
+        })
+        .collect()
+}
+
+impl Handler<Input> for ShardActor {
+    type Result = ();
+
+    fn handle(&mut self, Input(event): Input, ctx: &mut Self::Context) {
+        self.input(event, ctx);
+    }
+}
+
+impl Handler<Stop> for ShardActor {
+    type Result = ();
+
+    /// Finishes what is here, takes nothing new.
+    fn handle(&mut self, _: Stop, ctx: &mut Self::Context) {
+        self.input(Event::Drain, ctx);
+    }
+}
