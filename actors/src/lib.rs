@@ -12,10 +12,15 @@
 //! other over [`penstock_wire::Bus`] alone, so they run in one process or on many machines alike; mempool and
 //! extractor stand together always.
 
+pub mod outbox;
 pub mod shell;
 
 pub mod chain;
 pub mod results;
+
+pub mod mempool;
+
+pub mod extractor;
 
 pub mod shard;
 

@@ -133,6 +133,11 @@ impl Extractor {
             })
     }
 
+    /// Keys that some transaction waits for.
+    pub fn waited(&self) -> impl Iterator<Item = RequestKey> + '_ {
+        self.waiters.keys().copied()
+    }
+
     /// Exposure, credit and debt.
     #[must_use]
     pub fn credit(&self) -> &Credit {

@@ -1,0 +1,646 @@
+//! Shell of the mempool: serves submissions, recovers senders in batches, writes the durable stream, follows the head.
+//!
+//! ```text
+//!  bus "submit" --batch--> recover (all cores) --> machine --Persist--> one append at a time --> Persisted --> reply
+//!  chain --------blocks------------------------------^  \--Pending, Gone, Advanced--> extractor, in order
+//! ```
+
+use crate::chain::{ChainHandle, ChainHead};
+use crate::extractor::{ExtractorActor, FromMempool, Meet, Told};
+use crate::outbox::Outbox;
+use crate::shell::{Stop, now};
+use actix::prelude::*;
+use alloy_consensus::{Transaction, TxEnvelope};
+use alloy_eips::eip2718::Decodable2718;
+use alloy_primitives::{Address, B256, Bytes, Keccak256, TxKind};
+use alloy_rlp::Encodable;
+use penstock_evm::{ChainSpec, next_env, recover};
+use penstock_rules::Machine;
+use penstock_rules::extractor;
+use penstock_rules::ids::{Seq, TxHash};
+use penstock_rules::mempool::{AccountView, Effect, Event, Limits, Mempool, Ticket};
+use penstock_rules::message::{Submit, SubmitReply};
+use penstock_rules::tx::{DropReason, PoolTx, Refusal};
+use penstock_wire::{Delivery, QueueItem, Subjects, Transport, decode, encode};
+use rayon::prelude::*;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::broadcast::error::RecvError;
+use tracing::{debug, info, warn};
+
+/// Messages that wait for the mempool, in number: each is a batch, so a few are many transactions.
+const MAILBOX: usize = 64;
+/// Submissions that wait at the bus, in number: a tenth of a second at the rate that one core recovers senders.
+const SUBMIT_INBOX: usize = 4_096;
+/// Submissions recovered in one go, in number: 5 ms on two cores, so that the first does not wait long.
+const RECOVER_BATCH: usize = 256;
+/// Items read at once from the durable stream at start.
+const REPLAY_CHUNK: usize = 1_024;
+/// Events that wait for the extractor, in number. Beyond it the door is closed ("busy"): what is told must not be lost.
+const EXTRACTOR_BACKLOG_MAX: usize = 65_536;
+/// How often the machine is told the time: an expiry is this late at most.
+const TICK: Duration = Duration::from_millis(500);
+/// Queue group of all mempools of a chain: one of them takes each submission.
+const GROUP: &str = "mempool";
+
+/// A transaction with its sender, and the hash of what it does.
+#[derive(Clone, Debug)]
+struct Recovered {
+    tx: PoolTx,
+    content: B256,
+}
+
+/// Recovers the sender of a signed transaction.
+fn recovered(raw: &[u8], spec: &ChainSpec) -> Result<Recovered, Refusal> {
+    let tx = recover(raw, spec)?;
+    let content = content(raw);
+    Ok(Recovered { tx, content })
+}
+
+/// Hash of what a transaction does: all but nonce, fees, gas limit and signature. Equal for a mere price bump.
+fn content(raw: &[u8]) -> B256 {
+    let Ok(envelope) = TxEnvelope::decode_2718(&mut &raw[..]) else {
+        return alloy_primitives::keccak256(raw);
+    };
+    let mut bytes = Vec::with_capacity(envelope.input().len() + 128);
+    match envelope.kind() {
+        TxKind::Create => Address::ZERO.encode(&mut bytes),
+        TxKind::Call(to) => to.encode(&mut bytes),
+    }
+    bytes.push(u8::from(envelope.is_create()));
+    envelope.value().encode(&mut bytes);
+    envelope.input().encode(&mut bytes);
+    if let Some(list) = envelope.access_list() {
+        list.encode(&mut bytes);
+    }
+    if let Some(list) = envelope.authorization_list() {
+        list.to_vec().encode(&mut bytes);
+    }
+    let mut hasher = Keccak256::new();
+    hasher.update(b"penstock/content/1");
+    hasher.update(&bytes);
+    hasher.finalize()
+}
+
+/// What an account is at this head.
+fn account(head: &ChainHead, address: Address) -> AccountView {
+    use penstock_rules::state::StateRead;
+    let account = match head.state.account(address) {
+        Ok(account) => account.unwrap_or_default(),
+        Err(never) => match never {},
+    };
+    AccountView {
+        nonce: account.nonce,
+        balance: account.balance,
+    }
+}
+
+/// Wei per gas of the block that will be built on this head.
+pub(crate) fn next_base_fee(head: &ChainHead) -> u128 {
+    let env = next_env(&head.spec, &head.state, &head.header, head.header.timestamp);
+    u128::from(env.base_fee)
+}
+
+/// The mempool's actor.
+pub struct MempoolActor {
+    machine: Mempool,
+    transport: Transport,
+    subjects: Subjects,
+    status: Arc<str>,
+    outbox: Option<Outbox>,
+    chain: ChainHandle,
+    /// The head that the machine knows of.
+    head: Arc<ChainHead>,
+    extractor: Addr<ExtractorActor>,
+    /// What the extractor is to be told next, in order, and whether something is on its way.
+    backlog: VecDeque<Told>,
+    telling: bool,
+    /// Who waits for which answer.
+    waiting: BTreeMap<Ticket, Delivery>,
+    tickets: u64,
+    /// What is to be written next, and whether a write is on its way.
+    unwritten: Vec<(TxHash, Bytes)>,
+    writing: bool,
+    /// Where each transaction stands in the durable stream.
+    seqs: BTreeMap<TxHash, Seq>,
+    forgotten: Vec<Seq>,
+}
+
+/// Submissions whose senders are recovered.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Batch(Vec<(Delivery, Result<Recovered, Refusal>)>);
+
+/// Transactions of the durable stream, at start.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Replay(Vec<(Seq, Recovered)>);
+
+/// The durable stream was read to its end.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Replayed;
+
+/// A new head, or, after blocks were missed, a head whose predecessors are unknown.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct NewHead {
+    head: Arc<ChainHead>,
+    missed: bool,
+}
+
+/// From the extractor, about transactions of the pool.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Feedback(pub Vec<Event>);
+
+/// Drops a transaction because a user or operator asked.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Discard(pub TxHash);
+
+/// What the pool holds: the pending and the queued transactions by sender and nonce, for `txpool_*`.
+#[derive(Message)]
+#[rtype(result = "Vec<(PoolTx, bool)>")]
+pub struct Content;
+
+/// Starts a mempool on its own arbiter. It serves submissions once the durable stream is replayed.
+#[must_use]
+pub fn start(
+    limits: Limits,
+    transport: Transport,
+    chain: ChainHandle,
+    extractor: Addr<ExtractorActor>,
+) -> Addr<MempoolActor> {
+    let arbiter = Arbiter::new();
+    MempoolActor::start_in_arbiter(&arbiter.handle(), move |ctx| {
+        ctx.set_mailbox_capacity(MAILBOX);
+        let head = chain.head();
+        let limits = Limits {
+            gas_max: limits.gas_max.min(head.spec.tx_gas_limit_max()),
+            ..limits
+        };
+        let subjects = Subjects::new(head.spec.chain_id);
+        MempoolActor {
+            machine: Mempool::new(limits, head.height, next_base_fee(&head)),
+            status: subjects.status().into(),
+            subjects,
+            transport,
+            outbox: None,
+            chain,
+            head,
+            extractor,
+            backlog: VecDeque::new(),
+            telling: false,
+            waiting: BTreeMap::new(),
+            tickets: 0,
+            unwritten: Vec::new(),
+            writing: false,
+            seqs: BTreeMap::new(),
+            forgotten: Vec::new(),
+        }
+    })
+}
+
+impl Actor for MempoolActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        self.outbox = Some(Outbox::start(self.transport.bus.clone()));
+        let meet = self.extractor.send(Meet(ctx.address()));
+        ctx.wait(meet.into_actor(self).map(|_, _, _| ()));
+        self.tell(Told::Head(self.head.clone()), ctx);
+        self.follow_head(ctx);
+        self.replay(ctx);
+        ctx.run_interval(TICK, |actor, ctx| actor.input(Event::Tick, ctx));
+    }
+}
+
+impl MempoolActor {
+    /// Brings every block to the machine, in order.
+    fn follow_head(&self, ctx: &mut Context<Self>) {
+        let (chain, addr) = (self.chain.clone(), ctx.address());
+        let mut blocks = chain.blocks();
+        let mut height = self.head.height;
+        let follow = async move {
+            // Blocks between the head that this actor was made with and the subscription.
+            let mut missed = chain.head().height > height;
+            loop {
+                let head = if missed {
+                    chain.head()
+                } else {
+                    match blocks.recv().await {
+                        Ok(head) => head,
+                        Err(RecvError::Lagged(count)) => {
+                            warn!(count, "mempool lags behind the head");
+                            missed = true;
+                            continue;
+                        }
+                        Err(RecvError::Closed) => return,
+                    }
+                };
+                if head.height <= height {
+                    missed = false;
+                    continue;
+                }
+                missed |= head.height > height.next();
+                height = head.height;
+                let message = NewHead { head, missed };
+                if addr.send(message).await.is_err() {
+                    return;
+                }
+                missed = false;
+            }
+        };
+        ctx.spawn(follow.into_actor(self));
+    }
+
+    /// Reads the durable stream, then opens the door.
+    fn replay(&self, ctx: &mut Context<Self>) {
+        let (queue, spec, addr) = (
+            self.transport.accepted.clone(),
+            self.head.spec.clone(),
+            ctx.address(),
+        );
+        let replay = async move {
+            let mut from = Seq(1);
+            loop {
+                let items = match queue.replay(from, REPLAY_CHUNK).await {
+                    Ok(items) => items,
+                    Err(error) => panic!("accepted transactions can't be read: {error}"),
+                };
+                let Some(last) = items.last() else { break };
+                from = Seq(last.seq.0 + 1);
+                let spec = spec.clone();
+                let work = tokio::task::spawn_blocking(move || recover_items(items, &spec));
+                let Ok(batch) = work.await else { return };
+                if addr.send(Replay(batch)).await.is_err() {
+                    return;
+                }
+            }
+            let _ = addr.send(Replayed).await;
+        };
+        ctx.spawn(replay.into_actor(self));
+    }
+
+    /// Serves submissions: while one batch is recovered, the next one gathers at the bus.
+    fn serve(&self, ctx: &mut Context<Self>) {
+        let (bus, subject) = (self.transport.bus.clone(), self.subjects.submit());
+        let (spec, addr) = (self.head.spec.clone(), ctx.address());
+        let serve = async move {
+            let mut inbox = match bus.serve(&subject, GROUP, SUBMIT_INBOX).await {
+                Ok(inbox) => inbox,
+                Err(error) => panic!("mempool can't serve submissions: {error}"),
+            };
+            info!("mempool takes transactions");
+            while let Some(first) = inbox.next().await {
+                let mut deliveries = vec![first];
+                while deliveries.len() < RECOVER_BATCH
+                    && let Some(next) = inbox.try_next()
+                {
+                    deliveries.push(next);
+                }
+                let spec = spec.clone();
+                let work =
+                    tokio::task::spawn_blocking(move || recover_deliveries(deliveries, &spec));
+                let Ok(batch) = work.await else { return };
+                if addr.send(Batch(batch)).await.is_err() {
+                    return;
+                }
+            }
+        };
+        ctx.spawn(serve.into_actor(self));
+    }
+
+    fn input(&mut self, event: Event, ctx: &mut Context<Self>) {
+        self.input_all([event], ctx);
+    }
+
+    fn input_all(&mut self, events: impl IntoIterator<Item = Event>, ctx: &mut Context<Self>) {
+        let (at, mut effects) = (now(), Vec::new());
+        for event in events {
+            self.machine.apply(at, event, &mut effects);
+        }
+        let mut replies = Vec::new();
+        for effect in effects {
+            self.perform(effect, &mut replies, ctx);
+        }
+        self.reply(replies, ctx);
+        self.write(ctx);
+        self.forget(ctx);
+        metrics::gauge!("mempool_transactions").set(self.machine.len() as f64);
+    }
+
+    fn perform(
+        &mut self,
+        effect: Effect,
+        replies: &mut Vec<(Delivery, SubmitReply)>,
+        ctx: &mut Context<Self>,
+    ) {
+        match effect {
+            Effect::Persist(tx) => self.unwritten.push((tx.hash, tx.raw)),
+            Effect::Accept { ticket, hash } => {
+                metrics::counter!("mempool_accepted_total").increment(1);
+                debug!(tx = %hash, "accepted");
+                self.answer(ticket, Ok(hash), replies);
+            }
+            Effect::Refuse { ticket, refusal } => self.answer(ticket, Err(refusal), replies),
+            Effect::Pending { tx, arrival } => {
+                let event = extractor::Event::Pending { tx, arrival };
+                self.tell(Told::Event(event), ctx);
+            }
+            Effect::Parked { hash } => {
+                self.tell(Told::Event(extractor::Event::Parked { hash }), ctx);
+            }
+            Effect::Gone { hash, how } => {
+                debug!(tx = %hash, ?how, "left the pool");
+                self.tell(Told::Event(extractor::Event::Gone { hash, how }), ctx);
+            }
+            Effect::Advanced { .. } => self.tell(Told::Head(self.head.clone()), ctx),
+            Effect::Forget { hash } => self.forgotten.extend(self.seqs.remove(&hash)),
+            Effect::Status(update) => {
+                if let Some(outbox) = &self.outbox {
+                    outbox.publish(&self.status, &update);
+                }
+            }
+        }
+    }
+
+    fn answer(
+        &mut self,
+        ticket: Ticket,
+        result: Result<TxHash, Refusal>,
+        replies: &mut Vec<(Delivery, SubmitReply)>,
+    ) {
+        if let Some(delivery) = self.waiting.remove(&ticket) {
+            replies.push((delivery, SubmitReply { result }));
+        }
+    }
+
+    fn reply(&self, replies: Vec<(Delivery, SubmitReply)>, ctx: &mut Context<Self>) {
+        if replies.is_empty() {
+            return;
+        }
+        let bus = self.transport.bus.clone();
+        let send = async move {
+            for (delivery, reply) in replies {
+                if let Err(refusal) = &reply.result {
+                    metrics::counter!("mempool_refused_total").increment(1);
+                    debug!(%refusal, "refused");
+                }
+                if let Err(error) = bus.reply(&delivery, encode(&reply)).await {
+                    debug!(%error, "answer to a submission was not sent");
+                }
+            }
+        };
+        ctx.spawn(send.into_actor(self));
+    }
+
+    /// Writes what waits, unless a write is on its way: what comes meanwhile is the next one.
+    fn write(&mut self, ctx: &mut Context<Self>) {
+        if self.writing || self.unwritten.is_empty() {
+            return;
+        }
+        self.writing = true;
+        let items = std::mem::take(&mut self.unwritten);
+        let hashes: Vec<_> = items.iter().map(|(hash, _)| *hash).collect();
+        let items = items.into_iter().map(|(hash, raw)| (hash, raw.0)).collect();
+        let queue = self.transport.accepted.clone();
+        let append = async move { queue.append(items).await };
+        ctx.spawn(append.into_actor(self).map(move |result, actor, ctx| {
+            actor.writing = false;
+            let events: Vec<_> = match result {
+                Ok(seqs) => {
+                    let written = hashes.into_iter().zip(seqs);
+                    written
+                        .map(|(hash, seq)| {
+                            actor.seqs.insert(hash, seq);
+                            Event::Persisted { hash }
+                        })
+                        .collect()
+                }
+                Err(error) => {
+                    warn!(%error, count = hashes.len(), "accepted transactions were not written");
+                    let failed = hashes.into_iter();
+                    failed.map(|hash| Event::PersistFailed { hash }).collect()
+                }
+            };
+            actor.input_all(events, ctx);
+        }));
+    }
+
+    fn forget(&mut self, ctx: &mut Context<Self>) {
+        if self.forgotten.is_empty() {
+            return;
+        }
+        let seqs = std::mem::take(&mut self.forgotten);
+        let queue = self.transport.accepted.clone();
+        let remove = async move {
+            // What stays in the stream is known by its nonce at the next start.
+            if let Err(error) = queue.remove(&seqs).await {
+                warn!(%error, count = seqs.len(), "durable stream was not shortened");
+            }
+        };
+        ctx.spawn(remove.into_actor(self));
+    }
+
+    /// Tells the extractor, in order, without waiting here.
+    fn tell(&mut self, told: Told, ctx: &mut Context<Self>) {
+        self.backlog.push_back(told);
+        self.tell_next(ctx);
+    }
+
+    fn tell_next(&mut self, ctx: &mut Context<Self>) {
+        if self.telling || self.backlog.is_empty() {
+            return;
+        }
+        self.telling = true;
+        // Spawned, it runs after the handler that calls this: all that the handler adds goes with it.
+        let send = async {}.into_actor(self).then(|(), actor, _| {
+            let events = FromMempool(std::mem::take(&mut actor.backlog).into());
+            let extractor = actor.extractor.clone();
+            async move { extractor.send(events).await }.into_actor(actor)
+        });
+        ctx.spawn(send.map(|result, actor, ctx| {
+            actor.telling = false;
+            if result.is_ok() {
+                actor.tell_next(ctx);
+            }
+        }));
+    }
+
+    /// What the blocks up to this head mean for the machine.
+    fn block_event(&self, missed: bool) -> Event {
+        let head = &self.head;
+        let at = head.height;
+        let included = head.included.iter().map(|hash| (*hash, at)).collect();
+        let accounts = match &head.executed {
+            Some(executed) if !missed => executed
+                .diff
+                .accounts
+                .iter()
+                .map(|change| {
+                    let account = change.now.first().copied().unwrap_or_default();
+                    let view = AccountView {
+                        nonce: account.nonce,
+                        balance: account.balance,
+                    };
+                    (change.address, view)
+                })
+                .collect(),
+            _ => {
+                let senders = self.machine.senders();
+                senders
+                    .map(|sender| (sender, account(head, sender)))
+                    .collect()
+            }
+        };
+        Event::Block {
+            height: head.height,
+            base_fee: next_base_fee(head),
+            accounts,
+            included,
+        }
+    }
+}
+
+fn recover_deliveries(
+    deliveries: Vec<Delivery>,
+    spec: &ChainSpec,
+) -> Vec<(Delivery, Result<Recovered, Refusal>)> {
+    deliveries
+        .into_par_iter()
+        .map(|delivery| {
+            let result = match decode::<Submit>(&delivery.payload) {
+                Ok(submit) => recovered(&submit.raw, spec),
+                Err(error) => Err(Refusal::Malformed(error.to_string())),
+            };
+            (delivery, result)
+        })
+        .collect()
+}
+
+fn recover_items(items: Vec<QueueItem>, spec: &ChainSpec) -> Vec<(Seq, Recovered)> {
+    items
+        .into_par_iter()
+        .filter_map(|item| match recovered(&item.bytes, spec) {
+            Ok(recovered) => Some((item.seq, recovered)),
+            Err(refusal) => {
+                warn!(seq = item.seq.0, %refusal, "item of the durable stream is no transaction");
+                None
+            }
+        })
+        .collect()
+}
+
+impl Handler<Batch> for MempoolActor {
+    type Result = ();
+
+    fn handle(&mut self, Batch(batch): Batch, ctx: &mut Self::Context) {
+        let busy = self.backlog.len() > EXTRACTOR_BACKLOG_MAX;
+        let (mut events, mut replies) = (Vec::with_capacity(batch.len()), Vec::new());
+        for (delivery, result) in batch {
+            let result = if busy { Err(Refusal::Busy) } else { result };
+            match result {
+                Err(refusal) => {
+                    let result = Err(refusal);
+                    replies.push((delivery, SubmitReply { result }));
+                }
+                Ok(Recovered { tx, content }) => {
+                    self.tickets += 1;
+                    let ticket = Ticket(self.tickets);
+                    self.waiting.insert(ticket, delivery);
+                    events.push(Event::Submit {
+                        account: account(&self.head, tx.sender),
+                        tx,
+                        content,
+                        ticket,
+                    });
+                }
+            }
+        }
+        self.reply(replies, ctx);
+        self.input_all(events, ctx);
+    }
+}
+
+impl Handler<Replay> for MempoolActor {
+    type Result = ();
+
+    fn handle(&mut self, Replay(batch): Replay, ctx: &mut Self::Context) {
+        let mut events = Vec::with_capacity(batch.len());
+        for (seq, Recovered { tx, content }) in batch {
+            self.seqs.insert(tx.hash, seq);
+            events.push(Event::Replayed {
+                account: account(&self.head, tx.sender),
+                tx,
+                content,
+            });
+        }
+        self.input_all(events, ctx);
+    }
+}
+
+impl Handler<Replayed> for MempoolActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Replayed, ctx: &mut Self::Context) {
+        info!(transactions = self.machine.len(), "durable stream replayed");
+        self.serve(ctx);
+    }
+}
+
+impl Handler<NewHead> for MempoolActor {
+    type Result = ();
+
+    fn handle(&mut self, NewHead { head, missed }: NewHead, ctx: &mut Self::Context) {
+        self.head = head;
+        if let Some(executed) = &self.head.executed {
+            let keys = executed
+                .block
+                .witness
+                .iter()
+                .map(|entry| entry.key)
+                .collect();
+            self.tell(Told::Event(extractor::Event::Consumed { keys }), ctx);
+        }
+        let event = self.block_event(missed);
+        self.input(event, ctx);
+    }
+}
+
+impl Handler<Feedback> for MempoolActor {
+    type Result = ();
+
+    fn handle(&mut self, Feedback(events): Feedback, ctx: &mut Self::Context) {
+        self.input_all(events, ctx);
+    }
+}
+
+impl Handler<Discard> for MempoolActor {
+    type Result = ();
+
+    fn handle(&mut self, Discard(hash): Discard, ctx: &mut Self::Context) {
+        let reason = DropReason::Asked;
+        self.input(Event::Drop { hash, reason }, ctx);
+    }
+}
+
+impl Handler<Content> for MempoolActor {
+    type Result = MessageResult<Content>;
+
+    fn handle(&mut self, _: Content, _: &mut Self::Context) -> Self::Result {
+        let all = self.machine.iter();
+        MessageResult(all.map(|(tx, pending)| (tx.clone(), pending)).collect())
+    }
+}
+
+impl Handler<Stop> for MempoolActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Stop, ctx: &mut Self::Context) {
+        // Whose transaction is not written yet gets no answer: it may send it again.
+        ctx.stop();
+    }
+}
