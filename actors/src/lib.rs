@@ -29,3 +29,5 @@ pub mod producer;
 pub mod boot;
 
 pub mod follower;
+
+pub mod gateway;

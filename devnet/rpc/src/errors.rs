@@ -137,6 +137,46 @@ pub enum RpcError {
 }
 
 impl RpcError {
+    /// A call that ended abnormally, in geth's words where it has some. `reason` is revm's name of it.
+    #[must_use]
+    pub fn halted(reason: &str) -> Self {
+        let name = reason.split(['(', ' ']).next().unwrap_or_default();
+        let text = match name {
+            "OutOfGas" => "out of gas",
+            "InvalidFEOpcode" => "invalid opcode: INVALID",
+            "OpcodeNotFound" | "NotActivated" => "invalid opcode",
+            "InvalidJump" => "invalid jump destination",
+            "StackUnderflow" => "stack underflow",
+            "StackOverflow" => "stack limit reached 1024 (1023)",
+            "OutOfOffset" => "return data out of bounds",
+            "CreateCollision" => "contract address collision",
+            "NonceOverflow" => "nonce uint64 overflow",
+            "CreateContractSizeLimit" => "max code size exceeded",
+            "CreateContractStartingWithEF" => "invalid code: must not begin with 0xef",
+            "CreateInitCodeSizeLimit" => "max initcode size exceeded",
+            "StateChangeDuringStaticCall" | "CallNotAllowedInsideStatic" => "write protection",
+            "OutOfFunds" => "insufficient balance for transfer",
+            "CallTooDeep" => "max call depth exceeded",
+            _ => reason,
+        };
+        Self::Halted(text.into())
+    }
+
+    /// A call that can't start, in geth's words where clients match on them. `why` is revm's text.
+    #[must_use]
+    pub fn rejected(why: &str) -> Self {
+        let prefix = if why.contains("lack of funds") {
+            "insufficient funds for gas * price + value"
+        } else if why.contains("base fee") {
+            "max fee per gas less than block base fee"
+        } else if why.contains("call gas cost") || why.contains("floor") {
+            "intrinsic gas too low"
+        } else {
+            return Self::CallRejected(why.into());
+        };
+        Self::CallRejected(format!("{prefix}: {why}"))
+    }
+
     /// The code that clients see.
     #[must_use]
     pub const fn code(&self) -> i32 {
@@ -250,6 +290,20 @@ mod tests {
             3,
             "execution reverted",
         );
+    }
+
+    #[test]
+    fn what_the_evm_says_becomes_what_geth_says() {
+        check(RpcError::halted("OutOfGas(Basic)"), -32000, "out of gas");
+        check(
+            RpcError::halted("InvalidFEOpcode"),
+            -32000,
+            "invalid opcode: INVALID",
+        );
+        check(RpcError::halted("SomethingNew"), -32000, "SomethingNew");
+        let funds = RpcError::rejected("lack of funds (1) for max fee (2)");
+        assert!(funds.to_string().starts_with("insufficient funds"));
+        check(RpcError::rejected("other"), -32000, "other");
     }
 
     #[test]

@@ -38,8 +38,8 @@ pub mod accounts;
 pub use accounts::DevAccounts;
 pub use errors::RpcError;
 pub use reader::{
-    AnswerView, At, BloomTest, ChainBlock, ChainReader, NumberTensor, Overrides, PendingTx,
-    QueueView, ShardView, StageCount, StringTensor,
+    AnswerView, At, BlockDataError, BloomTest, ChainBlock, ChainReader, NumberTensor, Overrides,
+    PendingTx, PoolEntry, QueueView, ShardView, StageCount, StringTensor,
 };
 pub use server::{ServeError, ServerConfig, ServerHandle, serve};
 pub use submitter::TxSubmitter;

@@ -162,6 +162,13 @@ pub struct PendingTx {
     pub tx: PoolTx,
     /// Decoded.
     pub envelope: TxEnvelope,
+}
+
+/// A transaction's place in the pool.
+#[derive(Clone, Debug)]
+pub struct PoolEntry {
+    /// The transaction.
+    pub tx: Arc<PendingTx>,
     /// It can't be executed yet: a lower nonce of its sender is missing.
     pub queued: bool,
 }
@@ -316,7 +323,7 @@ pub trait ChainReader: Send + Sync + 'static {
     fn pending(&self, hash: TxHash) -> Option<Arc<PendingTx>>;
 
     /// All transactions of the pool, by sender and nonce.
-    fn pool(&self) -> Vec<Arc<PendingTx>>;
+    fn pool(&self) -> Vec<PoolEntry>;
 
     /// The nonce after the sender's executable pending transactions.
     async fn next_nonce(&self, sender: Address) -> Result<u64, RpcError>;

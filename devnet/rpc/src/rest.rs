@@ -1,8 +1,10 @@
-//! Plain HTTP beside JSON-RPC: `/health`, and the route that OpenGradient's SDK asks when a log holds no output.
+//! Plain HTTP beside JSON-RPC: `/health`, the route that OpenGradient's SDK asks when a log holds no output, and silence
+//! where a notification asks for none.
 
 use crate::pipe::ModelOutput;
 use crate::reader::{AnswerView, ChainReader};
 use base64::Engine;
+use http_body::Body;
 use jsonrpsee::server::{HttpBody, HttpRequest, HttpResponse};
 use penstock_rules::ids::RequestKey;
 use serde_json::json;
@@ -62,13 +64,27 @@ where
 
     fn call(&mut self, request: HttpRequest<B>) -> Self::Future {
         match Route::of(request.method().as_str(), request.uri().path()) {
-            None => Box::pin(self.inner.call(request)),
+            None => {
+                let answer = self.inner.call(request);
+                Box::pin(async move { answer.await.map(without_null) })
+            }
             Some(route) => {
                 let reader = self.reader.clone();
                 Box::pin(async move { Ok(route.answer(&*reader).await) })
             }
         }
     }
+}
+
+/// jsonrpsee answers `null` to a notification; JSON-RPC, and all other nodes, answer nothing. No answer to a request is
+/// as short as that.
+fn without_null(response: HttpResponse) -> HttpResponse {
+    if response.body().size_hint().exact() != Some("null".len() as u64) {
+        return response;
+    }
+    let (mut head, _) = response.into_parts();
+    head.headers.remove("content-length");
+    HttpResponse::from_parts(head, HttpBody::default())
 }
 
 #[derive(Debug, PartialEq, Eq)]

@@ -14,7 +14,7 @@ pub fn register(table: &mut Table) {
     table
         .add("txpool_status", async |api, _| {
             let pool = api.reader.pool();
-            let queued = pool.iter().filter(|pending| pending.queued).count();
+            let queued = pool.iter().filter(|entry| entry.queued).count();
             Ok(Parts {
                 pending: U64::from(pool.len() - queued),
                 queued: U64::from(queued),
@@ -47,15 +47,16 @@ type ByNonce<T> = BTreeMap<String, T>;
 
 fn by_sender<T>(api: &Api, make: impl Fn(&PendingTx) -> T) -> Parts<BTreeMap<Address, ByNonce<T>>> {
     let (mut executable, mut queued) = (BTreeMap::new(), BTreeMap::new());
-    for pending in api.reader.pool() {
-        let part: &mut BTreeMap<Address, ByNonce<T>> = if pending.queued {
+    for entry in api.reader.pool() {
+        let pending = &entry.tx;
+        let part: &mut BTreeMap<Address, ByNonce<T>> = if entry.queued {
             &mut queued
         } else {
             &mut executable
         };
         part.entry(pending.tx.sender)
             .or_default()
-            .insert(pending.tx.nonce.to_string(), make(&pending));
+            .insert(pending.tx.nonce.to_string(), make(pending));
     }
     Parts {
         pending: executable,

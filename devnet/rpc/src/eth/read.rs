@@ -249,8 +249,8 @@ fn transactions(table: &mut Table) {
             let pool = api.reader.pool();
             Ok(pool
                 .iter()
-                .filter(|pending| ours.contains(&pending.tx.sender))
-                .map(|pending| convert::pending_transaction(pending))
+                .filter(|entry| ours.contains(&entry.tx.tx.sender))
+                .map(|entry| convert::pending_transaction(&entry.tx))
                 .collect::<Vec<_>>())
         });
 }

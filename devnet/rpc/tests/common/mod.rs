@@ -12,8 +12,8 @@ use alloy_sol_types::{Revert, SolError};
 use async_trait::async_trait;
 use penstock_rpc::{
     AnswerView, At, BloomTest, ChainBlock, ChainReader, DevAccounts, NumberTensor, Overrides,
-    PendingTx, QueueView, RpcError, ServerConfig, ServerHandle, ShardView, StageCount, TxSubmitter,
-    serve,
+    PendingTx, PoolEntry, QueueView, RpcError, ServerConfig, ServerHandle, ShardView, StageCount,
+    TxSubmitter, serve,
 };
 use penstock_rules::block::WitnessEntry;
 use penstock_rules::ids::{Height, Igas, Micros, ModelHash, RequestKey, ShardId, TxHash};
@@ -51,7 +51,7 @@ const BASE_FEE: u64 = 1_000_000_000;
 
 pub struct FakeChain {
     blocks: RwLock<Vec<Arc<ChainBlock>>>,
-    pool: RwLock<Vec<Arc<PendingTx>>>,
+    pool: RwLock<Vec<PoolEntry>>,
     heads: broadcast::Sender<Arc<ChainBlock>>,
     pending: broadcast::Sender<Arc<PendingTx>>,
 }
@@ -71,11 +71,14 @@ impl FakeChain {
     /// Puts the pool's executable transactions into a block. A transaction to [`LOGGER`] logs its input.
     pub fn mine(&self) -> Arc<ChainBlock> {
         let mut pool = self.pool.write().expect("no panic");
-        let (queued, ready): (Vec<_>, Vec<_>) = pool.drain(..).partition(|tx| tx.queued);
+        let (queued, ready): (Vec<_>, Vec<_>) = pool.drain(..).partition(|entry| entry.queued);
         *pool = queued;
         drop(pool);
-        let transactions: Vec<TxEnvelope> = ready.iter().map(|tx| tx.envelope.clone()).collect();
-        let senders: Vec<Address> = ready.iter().map(|tx| tx.tx.sender).collect();
+        let transactions: Vec<TxEnvelope> = ready
+            .iter()
+            .map(|entry| entry.tx.envelope.clone())
+            .collect();
+        let senders: Vec<Address> = ready.iter().map(|entry| entry.tx.tx.sender).collect();
         let parent = self.head();
         let block = Arc::new(seal(
             parent.header.number + 1,
@@ -275,17 +278,20 @@ impl ChainReader for FakeChain {
 
     fn pending(&self, hash: TxHash) -> Option<Arc<PendingTx>> {
         let pool = self.pool.read().expect("no panic");
-        pool.iter().find(|tx| tx.tx.hash == hash).cloned()
+        let found = pool.iter().find(|entry| entry.tx.tx.hash == hash);
+        found.map(|entry| entry.tx.clone())
     }
 
-    fn pool(&self) -> Vec<Arc<PendingTx>> {
+    fn pool(&self) -> Vec<PoolEntry> {
         self.pool.read().expect("no panic").clone()
     }
 
     async fn next_nonce(&self, sender: Address) -> Result<u64, RpcError> {
         let mined = self.account(sender, At::Head).await?.nonce;
         let pool = self.pool.read().expect("no panic");
-        let pending = pool.iter().filter(|t| t.tx.sender == sender && !t.queued);
+        let pending = pool
+            .iter()
+            .filter(|entry| entry.tx.tx.sender == sender && !entry.queued);
         Ok(mined + pending.count() as u64)
     }
 
@@ -424,9 +430,11 @@ impl TxSubmitter for FakeChain {
                 raw: envelope.encoded_2718().into(),
             },
             envelope,
+        });
+        self.pool.write().expect("no panic").push(PoolEntry {
+            tx: pending.clone(),
             queued: nonce > next,
         });
-        self.pool.write().expect("no panic").push(pending.clone());
         let _ = self.pending.send(pending);
         Ok(hash)
     }

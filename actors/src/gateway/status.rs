@@ -1,0 +1,141 @@
+//! Where each transaction is on its way, as its actors told: a bounded history per transaction, oldest out first.
+
+use parking_lot::RwLock;
+use penstock_rules::ids::{Height, Micros, TxHash};
+use penstock_rules::tx::{Stage, StatusUpdate};
+use std::collections::{HashMap, VecDeque};
+
+/// Transactions whose way is remembered: some minutes of a busy devnet, at up to some kB each.
+const TRANSACTIONS_MAX: usize = 100_000;
+/// Steps that are remembered of one transaction. The first stays; then the latest.
+const STEPS_MAX: usize = 32;
+
+#[derive(Default)]
+struct Inner {
+    steps: HashMap<TxHash, Vec<StatusUpdate>>,
+    order: VecDeque<TxHash>,
+}
+
+/// See the module.
+#[derive(Default)]
+pub struct Statuses(RwLock<Inner>);
+
+impl Statuses {
+    /// Adds a step, unless it says what is known.
+    pub fn add(&self, update: &StatusUpdate) {
+        let mut guard = self.0.write();
+        let inner = &mut *guard;
+        if !inner.steps.contains_key(&update.hash) {
+            inner.order.push_back(update.hash);
+            if inner.order.len() > TRANSACTIONS_MAX
+                && let Some(oldest) = inner.order.pop_front()
+            {
+                inner.steps.remove(&oldest);
+            }
+        }
+        let steps = inner.steps.entry(update.hash).or_default();
+        // Messages come doubled, and late: nothing follows a block.
+        let known = steps.last().is_some_and(|last| {
+            last.stage == update.stage || matches!(last.stage, Stage::Included { .. })
+        });
+        if known {
+            return;
+        }
+        if steps.len() == STEPS_MAX {
+            steps.remove(1);
+        }
+        steps.push(update.clone());
+    }
+
+    /// A block has it: the one step that is no hearsay.
+    pub fn included(&self, hash: TxHash, height: Height, at: Micros) {
+        self.add(&StatusUpdate {
+            hash,
+            at,
+            stage: Stage::Included { height },
+        });
+    }
+
+    /// All steps that are remembered, oldest first.
+    pub fn history(&self, hash: TxHash) -> Vec<StatusUpdate> {
+        let inner = self.0.read();
+        inner.steps.get(&hash).cloned().unwrap_or_default()
+    }
+
+    /// The last step.
+    pub fn last(&self, hash: TxHash) -> Option<Stage> {
+        let inner = self.0.read();
+        inner
+            .steps
+            .get(&hash)?
+            .last()
+            .map(|step| step.stage.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloy_primitives::B256;
+    use penstock_rules::tx::Reason;
+
+    fn step(hash: u64, at: u64, stage: Stage) -> StatusUpdate {
+        StatusUpdate {
+            hash: B256::from(alloy_primitives::U256::from(hash)),
+            at: Micros(at),
+            stage,
+        }
+    }
+
+    #[test]
+    fn doubled_steps_are_one_and_nothing_follows_a_block() {
+        let statuses = Statuses::default();
+        let included = Stage::Included { height: Height(3) };
+        for stage in [
+            Stage::Accepted,
+            Stage::Accepted,
+            included.clone(),
+            Stage::Ready,
+        ] {
+            statuses.add(&step(1, 0, stage));
+        }
+        let stages: Vec<_> = statuses
+            .history(step(1, 0, Stage::Ready).hash)
+            .into_iter()
+            .map(|step| step.stage)
+            .collect();
+        assert_eq!(stages, [Stage::Accepted, included]);
+    }
+
+    #[test]
+    fn a_long_way_keeps_its_first_step_and_the_latest() {
+        let statuses = Statuses::default();
+        statuses.add(&step(1, 0, Stage::Accepted));
+        for blocks in 1..100 {
+            let reason = Reason::NoShard;
+            statuses.add(&step(1, 0, Stage::Deferred { reason, blocks }));
+        }
+        let history = statuses.history(step(1, 0, Stage::Ready).hash);
+        assert_eq!(history.len(), STEPS_MAX);
+        assert_eq!(history[0].stage, Stage::Accepted);
+        let last = Stage::Deferred {
+            reason: Reason::NoShard,
+            blocks: 99,
+        };
+        assert_eq!(history[STEPS_MAX - 1].stage, last);
+    }
+
+    #[test]
+    fn the_oldest_transactions_are_forgotten_first() {
+        let statuses = Statuses::default();
+        for hash in 0..=TRANSACTIONS_MAX as u64 {
+            statuses.add(&step(hash, 0, Stage::Accepted));
+        }
+        assert_eq!(statuses.last(step(0, 0, Stage::Ready).hash), None);
+        assert_eq!(
+            statuses.last(step(1, 0, Stage::Ready).hash),
+            Some(Stage::Accepted)
+        );
+        assert_eq!(statuses.0.read().steps.len(), TRANSACTIONS_MAX);
+    }
+}
