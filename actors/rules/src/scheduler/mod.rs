@@ -12,14 +12,39 @@
 //!
 //! **Invariant:** nothing here waits. A shard that never answers costs a lease, never a block.
 
-use crate::Machine;
-use crate::ids::{Epoch, Height, Igas, Micros, RequestKey, ShardId};
+pub mod model;
+
+pub mod policy;
+
+mod machine;
+
+mod answers;
+mod book;
+mod cache;
+mod check;
+mod credit;
+mod fleet;
+mod leases;
+mod profile;
+
+pub mod limits;
+
+use book::{Entry, Sender, Waiting};
+use cache::Cache;
+use credit::Credit;
+use fleet::Member;
+use leases::{Lease, Released};
+use model::{Plan, Problem};
+use profile::Profile;
+
+use crate::ids::{Epoch, Height, Igas, LeaseId, Micros, ModelHash, RequestKey, ShardId};
 use crate::message::{
     Answer, Assignment, AssignmentDone, AssignmentRefused, CancelAssignment, Deferral, Gang,
     Prefetch, ShardHello, Withdraw,
 };
 use crate::request::{Attestation, Quorum, Settled};
 use alloy_primitives::{Address, B256};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What happens to the scheduler.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -160,6 +185,18 @@ pub struct Config {
     pub quorum: Quorum,
     /// In which order gangs are planned.
     pub policy: Policy,
+    /// Whether each full plan's digest goes to the decision log: it costs about as much as the plan.
+    pub decision_log: DecisionLog,
+}
+
+/// What the decision log has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DecisionLog {
+    /// What went wrong.
+    #[default]
+    Faults,
+    /// That, and the digest of every full plan.
+    Plans,
 }
 
 impl Default for Config {
@@ -167,6 +204,7 @@ impl Default for Config {
         Self {
             quorum: Quorum::default(),
             policy: Policy::Value,
+            decision_log: DecisionLog::Faults,
         }
     }
 }
@@ -187,27 +225,53 @@ pub enum Policy {
     Edf,
 }
 
-pub mod limits;
-
 /// The scheduler.
 #[derive(Clone, Debug)]
 pub struct Scheduler {
     config: Config,
-}
+    epoch: Option<Epoch>,
+    fenced: bool,
+    /// The live problem: kept up to date by every event, read by every plan.
+    problem: Problem,
+    plan: Plan,
+    planned_at: Micros,
+    /// Something changed since the last full plan; something that cannot wait for the next.
+    dirty: bool,
+    urgent: bool,
+    costs_changed: bool,
 
-impl Scheduler {
-    /// A scheduler that knows nothing yet. It does nothing before [`Event::TookOver`].
-    #[must_use]
-    pub fn new(config: Config) -> Self {
-        Self { config }
-    }
-}
+    // Beside the problem's tables, by the same slots.
+    entries: Vec<Option<Entry>>,
+    waiting: Vec<Option<Waiting>>,
+    members: Vec<Member>,
+    asked: Vec<u32>,
+    /// Models that too few shards serve for some request.
+    short: BTreeSet<u32>,
+    priors: Vec<u64>,
+    free_keys: Vec<u32>,
+    /// Free after the next full plan.
+    freed_keys: Vec<u32>,
+    free_gangs: Vec<u32>,
+    free_senders: Vec<u32>,
 
-impl Machine for Scheduler {
-    type Event = Event;
-    type Effect = Effect;
+    by_key: BTreeMap<RequestKey, u32>,
+    by_gang: BTreeMap<B256, u32>,
+    by_model: BTreeMap<ModelHash, u32>,
+    by_shard: BTreeMap<ShardId, u32>,
+    senders: BTreeMap<Address, Sender>,
+    /// When calls are given up.
+    call_ends: BTreeSet<(Micros, B256)>,
+    /// Gangs without a ticket, the oldest first.
+    unticketed: BTreeSet<(Height, B256)>,
+    tickets_held: u64,
 
-    fn apply(&mut self, _now: Micros, _event: Event, _effects: &mut Vec<Effect>) {
-        let _ = self.config.policy;
-    }
+    leases: BTreeMap<LeaseId, Lease>,
+    next_lease: u64,
+    dispatched_time: u64,
+    hedged_time: u64,
+    disputes: usize,
+    profiles: BTreeMap<(u32, u32), Profile>,
+    cache: Cache,
+    credit: Credit,
+    registered: Option<BTreeSet<ShardId>>,
 }

@@ -11,6 +11,7 @@ use crate::ids::{Height, Micros, ModelHash, RequestKey, ShardId};
 use crate::message::Class;
 use crate::tx::Reason;
 use alloy_primitives::{B256, Keccak256};
+use std::collections::VecDeque;
 
 /// A slot that is none.
 pub const NONE: u32 = u32::MAX;
@@ -36,10 +37,10 @@ pub struct Problem {
     pub keys: Vec<KeyState>,
     /// Gangs.
     pub gangs: Vec<Candidate>,
-    /// Gangs of the same sender, where it has more than one, by ascending nonce.
+    /// Per sender: its gangs that wait for a block, by ascending nonce.
     pub lanes: Vec<Vec<u32>>,
-    /// Number of sender slots.
-    pub senders: u32,
+    /// Per sender: inference units that it may have computed beyond what it has unpaid.
+    pub rooms: Vec<u64>,
 }
 
 /// A shard, as a plan sees it.
@@ -118,8 +119,8 @@ pub struct Candidate {
     pub call: bool,
     /// A promise was made, and work has begun.
     pub committed: bool,
-    /// Its sender's credit covers it.
-    pub covered: bool,
+    /// Inference units that it has yet to pay for.
+    pub igas: u64,
     /// It holds a ticket that is due with this block.
     pub due: Option<Height>,
     /// Keys that it waits for.
@@ -186,9 +187,11 @@ pub struct Plan {
     /// All batches, and what they add up to.
     pub(crate) board: Board,
     /// Per shard: batches in the order in which they are to run.
-    pub queues: Vec<Vec<u32>>,
+    pub queues: Vec<VecDeque<u32>>,
     /// Per gang.
     pub verdicts: Vec<Verdict>,
+    /// Per gang: its rank, and microseconds that it asks for.
+    pub ranks: Vec<(u64, u64)>,
     /// Per model: the least density that got a place in open competition; the greatest number where none did.
     pub clearing: Vec<u64>,
     /// Per shard: the shadow price that the next plan starts from.
@@ -197,6 +200,8 @@ pub struct Plan {
     pub placed: u32,
     /// Gangs that wait.
     pub deferred: u32,
+    /// Per model: microseconds of work that all candidates ask for.
+    pub wanted: Vec<u64>,
     /// Microseconds of work that all candidates ask for.
     pub demand: u64,
     /// Microseconds of work that the shards can do for this block.
@@ -261,30 +266,11 @@ impl Plan {
             match self.verdicts[gang as usize] {
                 Verdict::Nothing => {}
                 Verdict::Placed(pass) => hasher.update([pass as u8]),
-                Verdict::Deferred(reason) => hasher.update(reason_bytes(reason)),
+                Verdict::Deferred(reason) => hasher.update(format!("{reason:?}")),
             }
         }
         hasher.finalize()
     }
-}
-
-fn reason_bytes(reason: Reason) -> [u8; 17] {
-    let (number, price) = match reason {
-        Reason::NoCover => (16, 0),
-        Reason::UnbondedCap => (17, 0),
-        Reason::Outbid(price) => (18, price),
-        Reason::DeadlineInfeasible => (19, 0),
-        Reason::SenderCap => (20, 0),
-        Reason::NonceDependency => (21, 0),
-        Reason::StaleInput => (22, 0),
-        Reason::ShardLost => (23, 0),
-        Reason::FeeBelowMarket => (24, 0),
-        Reason::NoShard => (25, 0),
-        Reason::BlockFull => (26, 0),
-    };
-    let mut bytes = [number; 17];
-    bytes[1..].copy_from_slice(&u128::to_be_bytes(price));
-    bytes
 }
 
 impl Problem {

@@ -283,12 +283,9 @@ proptest! {
                         let asked: Vec<RequestKey> = sent[&answers.lease].requests.iter().map(|r| r.key).collect();
                         prop_assert_eq!(keys, asked);
                     }
-                    Effect::Refuse(refused) => {
-                        // A refused assignment that comes again is refused again: nothing was kept of it.
-                        if !matches!(refused.reason, RefuseReason::StaleEpoch | RefuseReason::Late | RefuseReason::NoModel
-                            | RefuseReason::Busy | RefuseReason::Draining) {
-                            *ended.entry(refused.lease).or_default() += 1;
-                        }
+                    // Refused on arrival, it left nothing behind: it may come again, and be refused again.
+                    Effect::Refuse(refused) if refused.reason == RefuseReason::EngineFailed => {
+                        *ended.entry(refused.lease).or_default() += 1;
                     }
                     _ => {}
                 }

@@ -365,13 +365,13 @@ impl Board {
             .0
             .saturating_add(add);
         let mut noise = p.shards[s].variance.saturating_add(variance);
-        for q in 0..PASSES {
+        for (q, &at) in PASS_OF.iter().enumerate() {
             finish = finish.saturating_add(self.load[q][s]);
             noise = noise.saturating_add(self.variance[q][s]);
             if q < pass as usize || q > pass as usize && self.load[q][s] == 0 {
                 continue;
             }
-            let deadline = self.deadline(p, PASS_OF[q]);
+            let deadline = self.deadline(p, at);
             let deadline = if q == pass as usize {
                 deadline.min(until)
             } else {

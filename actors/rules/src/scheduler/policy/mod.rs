@@ -21,6 +21,7 @@ use super::limits::{
 use super::model::{NONE, Pass, Plan, Problem, Verdict};
 use crate::ids::Micros;
 use crate::tx::Reason;
+use std::collections::VecDeque;
 
 /// Plans everything anew. Equal problems give equal plans, in every byte.
 #[must_use]
@@ -34,8 +35,10 @@ pub fn plan(problem: &Problem) -> Plan {
 pub fn insert(problem: &Problem, plan: &mut Plan, gang: u32) {
     if plan.verdicts.len() < problem.gangs.len() {
         plan.verdicts.resize(problem.gangs.len(), Verdict::Nothing);
+        plan.ranks.resize(problem.gangs.len(), (0, 0));
     }
     plan.board.grow(problem);
+    plan.board.reopen();
     let candidate = &problem.gangs[gang as usize];
     let verdict = if problem.shards.len() != plan.queues.len()
         || problem.models.len() != plan.clearing.len()
@@ -55,6 +58,7 @@ pub fn insert(problem: &Problem, plan: &mut Plan, gang: u32) {
             false,
             order::density(candidate.value, cost),
         );
+        plan.ranks[gang as usize] = (urgency.2, cost);
         let first = plan.board.batches.len();
         let mut verdict = None;
         for pass in [Pass::This, Pass::Next] {
@@ -119,6 +123,8 @@ struct Planner<'p> {
     verdicts: Vec<Verdict>,
     /// Per sender: time placed in this plan.
     spent: Vec<u64>,
+    /// Per sender: inference units placed in this plan.
+    exposed: Vec<u64>,
     uncovered: u64,
     /// Per model: the least density that got a place in open competition.
     clearing: Vec<u64>,
@@ -171,7 +177,8 @@ impl<'p> Planner<'p> {
             heads: (0..gangs as u32).collect(),
             before: vec![NONE; gangs],
             verdicts: vec![Verdict::Nothing; gangs],
-            spent: vec![0; p.senders as usize],
+            spent: vec![0; p.lanes.len()],
+            exposed: vec![0; p.lanes.len()],
             uncovered: 0,
             clearing: vec![u64::MAX; models],
             wanted: vec![0; models],
@@ -361,11 +368,18 @@ impl<'p> Planner<'p> {
             capacity = capacity.saturating_add(live * self.p.slot());
         }
         let cap = |percent: u64| capacity / 100 * percent;
-        if !candidate.covered && self.uncovered.saturating_add(cost) > cap(UNCOVERED_PERCENT) {
+        if !self.covered(gang) && self.uncovered.saturating_add(cost) > cap(UNCOVERED_PERCENT) {
             return Some(Reason::UnbondedCap);
         }
         let spent = self.spent[candidate.sender as usize];
         (spent > 0 && spent.saturating_add(cost) > cap(SENDER_PERCENT)).then_some(Reason::SenderCap)
+    }
+
+    /// Whether the sender's credit covers the gang and what this plan has of the sender already.
+    fn covered(&self, gang: u32) -> bool {
+        let candidate = &self.p.gangs[gang as usize];
+        let exposed = self.exposed[candidate.sender as usize];
+        exposed.saturating_add(candidate.igas) <= self.p.rooms[candidate.sender as usize]
     }
 
     fn cleared(&mut self, gang: u32) {
@@ -418,9 +432,11 @@ impl<'p> Planner<'p> {
                 let cost = self.plain[gang];
                 let spent = &mut self.spent[candidate.sender as usize];
                 *spent = spent.saturating_add(cost);
-                if !candidate.covered {
+                if !self.covered(item.gang) {
                     self.uncovered = self.uncovered.saturating_add(cost);
                 }
+                let exposed = &mut self.exposed[candidate.sender as usize];
+                *exposed = exposed.saturating_add(candidate.igas);
                 true
             }
             Err(miss) => {
@@ -496,8 +512,10 @@ impl<'p> Planner<'p> {
         }
         let prices = self.next_prices();
         let mut plan = Plan {
-            queues: vec![Vec::new(); p.shards.len()],
+            queues: vec![VecDeque::new(); p.shards.len()],
             verdicts: self.verdicts,
+            ranks: self.rank.into_iter().zip(self.plain).collect(),
+            wanted: self.wanted,
             clearing: self.clearing,
             prices,
             placed,
@@ -507,11 +525,12 @@ impl<'p> Planner<'p> {
             board: self.board,
         };
         for batch in 0..plan.board.batches.len() as u32 {
-            plan.queues[plan.board.batches[batch as usize].shard as usize].push(batch);
+            plan.queues[plan.board.batches[batch as usize].shard as usize].push_back(batch);
         }
         for queue in &mut plan.queues {
             let batches = &plan.board.batches;
-            queue.sort_by_key(|&b| batches[b as usize].service_order(p));
+            let queue = queue.make_contiguous();
+            queue.sort_by_cached_key(|&b| batches[b as usize].service_order(p));
         }
         plan
     }

@@ -123,7 +123,7 @@ impl Planner<'_> {
 
     /// Ranks of gangs that share a sender: a later nonce is worth no more than the way to it.
     pub(crate) fn chain(&mut self) {
-        for lane in &self.p.lanes {
+        for lane in self.p.lanes.iter().filter(|lane| lane.len() > 1) {
             let (mut value, mut cost, mut least) = (0u128, 0u64, u64::MAX);
             let mut before = NONE;
             for &gang in lane {

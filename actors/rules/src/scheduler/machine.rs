@@ -1,0 +1,391 @@
+//! Events in, effects out: the order in which things are looked at.
+
+use super::limits::{
+    REPLAN_AT_ONCE, REPLAN_MAX, SETTLE_TIME, SLOT_DEFAULT, TICKET_BLOCKS, TICKET_PERCENT,
+};
+use super::model::{Plan, Problem, Verdict};
+use super::{
+    Config, Decision, DecisionLog, Effect, Event, Included, Record, Released, Scheduler, Slot,
+    policy,
+};
+use crate::Machine;
+use crate::ids::{Epoch, Height, LeaseId, Micros, RequestKey};
+use crate::message::Deferral;
+use crate::request::Settled;
+use crate::tx::Reason;
+use alloy_primitives::Address;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Upper bits of a rank that tell estimates apart: 16 steps per doubling.
+const RANK_SHIFT: u32 = 51;
+
+impl Scheduler {
+    /// A scheduler that knows nothing yet. It gives no work before [`Event::TookOver`].
+    #[must_use]
+    pub fn new(config: Config) -> Self {
+        let problem = Problem {
+            policy: config.policy,
+            ..Problem::default()
+        };
+        Self {
+            config,
+            epoch: None,
+            fenced: false,
+            problem,
+            plan: Plan::default(),
+            planned_at: Micros(0),
+            dirty: false,
+            urgent: false,
+            costs_changed: false,
+            entries: Vec::new(),
+            waiting: Vec::new(),
+            members: Vec::new(),
+            asked: Vec::new(),
+            short: BTreeSet::new(),
+            priors: Vec::new(),
+            free_keys: Vec::new(),
+            freed_keys: Vec::new(),
+            free_gangs: Vec::new(),
+            free_senders: Vec::new(),
+            by_key: BTreeMap::new(),
+            by_gang: BTreeMap::new(),
+            by_model: BTreeMap::new(),
+            by_shard: BTreeMap::new(),
+            senders: BTreeMap::new(),
+            call_ends: BTreeSet::new(),
+            unticketed: BTreeSet::new(),
+            tickets_held: 0,
+            leases: BTreeMap::new(),
+            next_lease: 0,
+            dispatched_time: 0,
+            hedged_time: 0,
+            disputes: 0,
+            profiles: BTreeMap::new(),
+            cache: super::Cache::default(),
+            credit: super::Credit::default(),
+            registered: None,
+        }
+    }
+
+    /// The problem as it is now: for figures, displays and tests.
+    #[must_use]
+    pub const fn problem(&self) -> &Problem {
+        &self.problem
+    }
+
+    /// The plan that work is given from.
+    #[must_use]
+    pub const fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// The answer to a request, if it is kept.
+    #[must_use]
+    pub fn settled(&self, key: &RequestKey) -> Option<&Settled> {
+        self.cache.peek(key)
+    }
+
+    /// Gangs that wait, leases under way, answers that are kept.
+    #[must_use]
+    pub fn load(&self) -> (usize, usize, usize) {
+        (self.by_gang.len(), self.leases.len(), self.cache.len())
+    }
+
+    pub(super) fn log(&self, now: Micros, decision: Decision, effects: &mut Vec<Effect>) {
+        effects.push(Effect::Log(Record { at: now, decision }));
+    }
+
+    pub(super) fn update_room(&mut self, now: Micros, sender: Address) {
+        if let Some(known) = self.senders.get(&sender) {
+            self.problem.rooms[known.slot as usize] = self.credit.room(now, sender);
+        }
+    }
+
+    fn took_over(&mut self, now: Micros, epoch: Epoch, effects: &mut Vec<Effect>) {
+        if self.epoch.is_some_and(|known| known >= epoch) {
+            return;
+        }
+        self.epoch = Some(epoch);
+        self.fenced = false;
+        // Numbers go on from the clock: a shard's report about an earlier scheduler's leases then names none of ours.
+        self.next_lease = self.next_lease.max(now.0);
+        let old: Vec<LeaseId> = self.leases.keys().copied().collect();
+        for lease in old {
+            self.release(now, lease, Released::Refused, effects);
+        }
+        self.urgent = true;
+        self.dirty = true;
+    }
+
+    fn head(&mut self, now: Micros, slot: Slot, effects: &mut Vec<Effect>) {
+        if slot.height.next() < self.problem.height {
+            return;
+        }
+        self.problem.height = slot.height.next();
+        let first = slot.cutoff.saturating_sub(SETTLE_TIME);
+        let second = slot.next_cutoff.saturating_sub(SETTLE_TIME);
+        self.problem.deadlines = [first, second.max(first.saturating_add(Micros(1)))];
+        self.roll(now);
+        self.broken_promises(now, slot.height, effects);
+        self.report(effects);
+        self.grant_tickets();
+        self.dirty = true;
+        self.urgent = true;
+    }
+
+    /// Where no block came in time, plans look one slot further: work is of use for the next one.
+    fn roll(&mut self, now: Micros) -> bool {
+        let [first, second] = self.problem.deadlines;
+        if now < first {
+            return false;
+        }
+        let slot = if first == Micros(0) {
+            SLOT_DEFAULT
+        } else {
+            second.saturating_sub(first).max(Micros(1))
+        };
+        let passed = now.saturating_sub(first).0 / slot.0 + 1;
+        let first = if first == Micros(0) {
+            now.saturating_add(slot)
+        } else {
+            first.saturating_add(Micros(passed.saturating_mul(slot.0)))
+        };
+        self.problem.deadlines = [first, first.saturating_add(slot)];
+        self.dirty = true;
+        self.urgent = true;
+        true
+    }
+
+    fn broken_promises(&mut self, now: Micros, built: Height, effects: &mut Vec<Effect>) {
+        for slot in 0..self.waiting.len() {
+            let Some(waiting) = &mut self.waiting[slot] else {
+                continue;
+            };
+            if waiting.committed_to.is_some_and(|height| height <= built) {
+                waiting.committed_to = Some(built.next());
+                let id = self.problem.gangs[slot].id;
+                let height = built;
+                self.log(now, Decision::PromiseBroken { id, height }, effects);
+            }
+        }
+    }
+
+    /// Tells those who wait why, and about how long, where that changed.
+    fn report(&mut self, effects: &mut Vec<Effect>) {
+        let plan = &self.plan;
+        let mut ahead = vec![0u64; 1 << (64 - RANK_SHIFT)];
+        for (gang, verdict) in plan.verdicts.iter().enumerate() {
+            if let (Verdict::Deferred(_), Some(&(rank, cost))) = (verdict, plan.ranks.get(gang)) {
+                let bucket = &mut ahead[(rank >> RANK_SHIFT) as usize];
+                *bucket = bucket.saturating_add(cost);
+            }
+        }
+        let mut sum = 0u64;
+        for bucket in ahead.iter_mut().rev() {
+            sum = sum.saturating_add(*bucket);
+            *bucket = sum;
+        }
+        let live = self.problem.shards.iter().filter(|s| s.live).count() as u64;
+        let per_block = live.saturating_mul(self.problem.slot());
+        for (gang, verdict) in plan.verdicts.iter().enumerate() {
+            let (Verdict::Deferred(reason), Some(Some(waiting))) =
+                (*verdict, self.waiting.get_mut(gang))
+            else {
+                continue;
+            };
+            let rank = plan.ranks.get(gang).map_or(0, |r| r.0);
+            let blocks = match reason {
+                Reason::NoShard => 0,
+                _ if per_block == 0 => 0,
+                _ => {
+                    let blocks = ahead[(rank >> RANK_SHIFT) as usize] / per_block;
+                    u32::try_from(blocks).unwrap_or(u32::MAX).saturating_add(2)
+                }
+            };
+            if waiting.told.is_none_or(|(said, after)| {
+                differs(said, reason) || after.abs_diff(blocks) > after / 4
+            }) {
+                waiting.told = Some((reason, blocks));
+                effects.push(Effect::Defer(Deferral {
+                    id: self.problem.gangs[gang].id,
+                    reason,
+                    blocks,
+                }));
+            }
+        }
+    }
+
+    /// Gives tickets to the oldest gangs, as many as the shards can serve in time even with one of them lost.
+    fn grant_tickets(&mut self) {
+        let live = self.problem.shards.iter().filter(|s| s.live).count() as u64;
+        let sure = live.saturating_sub(1).max(live.min(1)) * self.problem.slot();
+        let per_block = sure * TICKET_PERCENT / 100;
+        let largest = per_block / 4;
+        let room = (TICKET_BLOCKS - 2) * (per_block - largest);
+        let due = Height(self.problem.height.0 + TICKET_BLOCKS);
+        let mut given = Vec::new();
+        for &(arrival, id) in &self.unticketed {
+            if self.tickets_held >= room {
+                break;
+            }
+            let Some(&slot) = self.by_gang.get(&id) else {
+                continue;
+            };
+            let cost = self.plan.ranks.get(slot as usize).map_or(0, |r| r.1);
+            if cost == 0 || cost > largest || self.tickets_held + cost > room {
+                continue;
+            }
+            if let Some(waiting) = &mut self.waiting[slot as usize] {
+                waiting.ticket = Some(cost);
+                self.problem.gangs[slot as usize].due = Some(due);
+                self.tickets_held += cost;
+                given.push((arrival, id));
+            }
+        }
+        for ticket in given {
+            self.unticketed.remove(&ticket);
+        }
+    }
+
+    fn included(&mut self, now: Micros, included: &Included, effects: &mut Vec<Effect>) {
+        let Included {
+            id,
+            sender,
+            igas,
+            ref keys,
+        } = *included;
+        if let Some(&slot) = self.by_gang.get(&id) {
+            self.drop_gang(slot, effects);
+        }
+        self.credit.included(now, id, sender, igas, keys);
+        self.update_room(now, sender);
+    }
+
+    fn recovered(&mut self, settled: Settled, effects: &mut Vec<Effect>) {
+        let key = settled.key;
+        self.cache.insert(settled.clone());
+        if let Some(&slot) = self.by_key.get(&key) {
+            effects.push(Effect::Resend(settled));
+            self.satisfy(slot, effects);
+        }
+    }
+
+    fn tick(&mut self, now: Micros, effects: &mut Vec<Effect>) {
+        if self.roll(now) {
+            self.report(effects);
+        }
+        self.expire_calls(now, effects);
+        self.expire_shards(now, effects);
+        self.expire_leases(now, effects);
+        self.hedge(now);
+        self.refresh(now);
+        self.refresh_costs();
+        let small = self.by_gang.len() <= REPLAN_AT_ONCE;
+        let due = now >= self.planned_at.saturating_add(REPLAN_MAX);
+        if self.urgent || self.dirty && (small || due) {
+            self.replan(now, effects);
+        }
+        self.prefetch(now, effects);
+    }
+
+    /// The full plan.
+    fn replan(&mut self, now: Micros, effects: &mut Vec<Effect>) {
+        self.plan = policy::plan(&self.problem);
+        for (lane, &price) in self.problem.shards.iter_mut().zip(&self.plan.prices) {
+            lane.price = price;
+        }
+        self.free_keys.append(&mut self.freed_keys);
+        self.dirty = false;
+        self.urgent = false;
+        self.planned_at = now;
+        if self.config.decision_log == DecisionLog::Plans {
+            let name = |slot: u32| {
+                self.entries[slot as usize]
+                    .as_ref()
+                    .map_or_else(RequestKey::default, |e| e.key)
+            };
+            let decision = Decision::Planned {
+                height: self.problem.height,
+                digest: self.plan.digest(&self.problem, name),
+                placed: self.plan.placed,
+                deferred: self.plan.deferred,
+            };
+            self.log(now, decision, effects);
+        }
+        // That no shard serves a model is told at once: waiting does not help, loading it does.
+        self.short.clear();
+        for (gang, verdict) in self.plan.verdicts.iter().enumerate() {
+            if *verdict != Verdict::Deferred(Reason::NoShard) {
+                continue;
+            }
+            for &key in &self.problem.gangs[gang].needs {
+                let state = &self.problem.keys[key as usize];
+                let hosts = self.problem.hosts(state.model) & !state.barred;
+                if hosts.count_ones() < state.copies {
+                    self.short.insert(state.model);
+                }
+            }
+            if let Some(Some(waiting)) = self.waiting.get_mut(gang)
+                && waiting.told.is_none_or(|(said, _)| said != Reason::NoShard)
+            {
+                waiting.told = Some((Reason::NoShard, 0));
+                effects.push(Effect::Defer(Deferral {
+                    id: self.problem.gangs[gang].id,
+                    reason: Reason::NoShard,
+                    blocks: 0,
+                }));
+            }
+        }
+    }
+}
+
+/// Whether a reason is news: another one, or a clearing price that moved by more than a quarter.
+fn differs(before: Reason, now: Reason) -> bool {
+    match (before, now) {
+        (Reason::Outbid(a), Reason::Outbid(b)) => a.abs_diff(b) > a / 4,
+        _ => before != now,
+    }
+}
+
+impl Machine for Scheduler {
+    type Event = Event;
+    type Effect = Effect;
+
+    fn apply(&mut self, now: Micros, event: Event, effects: &mut Vec<Effect>) {
+        let now = now.max(self.problem.now);
+        self.problem.now = now;
+        match event {
+            Event::Submit(gang) if gang.requests.is_empty() => {}
+            Event::Submit(gang) => self.submit(now, &gang, effects),
+            Event::Withdraw(withdraw) => {
+                if let Some(&slot) = self.by_gang.get(&withdraw.id) {
+                    self.drop_gang(slot, effects);
+                }
+                self.credit.abandon(now, withdraw.id);
+            }
+            Event::Hello(hello) => self.hello(now, hello, effects),
+            Event::Done(done) => self.done(now, done, effects),
+            Event::Forged { shard } => {
+                if let Some(&slot) = self.by_shard.get(&shard) {
+                    self.strike(now, slot, effects);
+                }
+            }
+            Event::Refused(refused) => self.refused(now, &refused, effects),
+            Event::Head(slot) => self.head(now, slot, effects),
+            Event::Included(included) => self.included(now, &included, effects),
+            Event::Registered(shards) => {
+                self.registered = Some(shards.into_iter().collect());
+                self.costs_changed = true;
+                self.urgent = true;
+                self.refresh(now);
+            }
+            Event::Recovered(settled) => self.recovered(settled, effects),
+            Event::TookOver { epoch } => self.took_over(now, epoch, effects),
+            Event::Tick => self.tick(now, effects),
+        }
+        self.dispatch(now, effects);
+    }
+}
+
+#[cfg(test)]
+mod tests;
