@@ -1,13 +1,94 @@
-//! The GPU backend.
+//! The GPU backend: every step of a plan in WGSL integers, with the bits of the CPU.
+//!
+//! ```text
+//!  Plan --params--> parameter blocks + pipeline variants (kernels: table of files) --device--> one pass, one submission
+//!                                                                    |
+//!                                         selftest: refuses a device whose integers are wrong
+//! ```
+//!
+//! WGSL fixes integer arithmetic exactly and leaves floats open, so the kernels (`shaders/kernels/`) compute floats on
+//! their bit patterns. The reference of each is in [`crate::num`] and [`crate::cpu`].
+//!
+//! The weights of a model stay on the device; activations live in one arena, which all plans share and which grows to
+//! the largest; a run writes the inputs, records one compute pass, and reads the outputs back.
+//! The environment variable `VK_DRIVER_FILES` says to Vulkan's loader which drivers there are.
+//!
+//! When the device is lost (a driver reset, a hang), the backend opens it anew, tests it again, uploads weights again
+//! and replays the run, once; if that fails too, the run ends with [`EngineError::Device`], and the caller may go on with
+//! the CPU, whose bits are the same.
+//!
+//! **Invariant:** no step is computed elsewhere than on the device. What a kernel does not cover is refused by name.
 
-use crate::batch::Executor;
+mod device;
+pub mod kernels;
+pub mod params;
+mod selftest;
+
+#[cfg(test)]
+mod tests;
+
+use crate::batch::{Backend, Batcher, Executor};
+use crate::error::{EngineError, PrepareError};
+use crate::model::Model;
+use crate::plan::Plan;
+use device::{Compiled, Device, Weights};
+use penstock_rules::ids::ModelHash;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use tracing::{info, warn};
+
+/// Plans that stay compiled per model. A model has one per set of input shapes: batch sizes, in the main.
+const PLANS_MAX: usize = 128;
 
 /// Why there is no GPU executor.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum GpuError {
-    /// No adapter matches.
-    #[error("no adapter matches {0:?}")]
+    /// No adapter matches. There is none at all where no Vulkan driver is installed.
+    #[error("no adapter matches {0:?} (is a vulkan driver installed?)")]
     NoAdapter(String),
+    /// The driver refused to open the device.
+    #[error("adapter {adapter} cannot be opened: {reason}")]
+    Open {
+        /// Name of the adapter.
+        adapter: String,
+        /// The driver's words.
+        reason: String,
+    },
+    /// The self-test found wrong bits.
+    #[error("adapter {adapter} computes {what} wrongly: {found:#010x} for {expect:#010x}")]
+    WrongBits {
+        /// Name of the adapter.
+        adapter: String,
+        /// Operation.
+        what: String,
+        /// The device's word.
+        found: u32,
+        /// The definition's word.
+        expect: u32,
+    },
+    /// The self-test could not run.
+    #[error("adapter {adapter} failed its self-test: {reason}")]
+    SelfTest {
+        /// Name of the adapter.
+        adapter: String,
+        /// What happened.
+        reason: String,
+    },
+}
+
+/// What an adapter is, best first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum AdapterKind {
+    /// A card of its own.
+    Discrete,
+    /// A part of the processor.
+    Integrated,
+    /// A share of a GPU in a virtual machine.
+    Virtual,
+    /// Unknown to the driver.
+    Other,
+    /// Vulkan on the CPU (lavapipe, SwiftShader): right, but slower than the CPU backend. For tests.
+    Software,
 }
 
 /// An adapter of this machine.
@@ -15,18 +96,166 @@ pub enum GpuError {
 pub struct AdapterReport {
     /// Name, as the driver gives it.
     pub name: String,
+    /// Driver and its version.
+    pub driver: String,
+    /// Interface: Vulkan, Metal or DX12.
+    pub backend: String,
+    /// What it is.
+    pub kind: AdapterKind,
 }
 
-/// The GPU executor on the adapter whose name holds `selector`, or on the best one.
+/// The GPU executor on the adapter whose name or driver holds `selector`, or on the best one. Software adapters count:
+/// who wants real GPUs alone looks at [`adapters`] first.
 ///
 /// # Errors
-/// Where there is no such adapter.
+/// Where there is no such adapter, it cannot be opened, or it fails the self-test.
 pub fn gpu(selector: Option<&str>) -> Result<Box<dyn Executor>, GpuError> {
-    Err(GpuError::NoAdapter(selector.unwrap_or("any").into()))
+    Ok(Box::new(Batcher::new(Gpu::open(selector)?)))
 }
 
-/// The adapters of this machine.
+/// The adapters of this machine, best first; none where no driver is installed.
 #[must_use]
 pub fn adapters() -> Vec<AdapterReport> {
-    Vec::new()
+    device::adapters()
+}
+
+/// The backend.
+pub struct Gpu {
+    selector: Option<String>,
+    device: Device,
+    models: BTreeMap<ModelHash, Resident>,
+}
+
+/// A model on the device.
+struct Resident {
+    model: Arc<Model>,
+    weights: Weights,
+    /// By address of the plan, which the compiled form keeps alive.
+    plans: BTreeMap<usize, Compiled>,
+}
+
+impl Gpu {
+    /// Opens and tests a device, as [`gpu`] does.
+    ///
+    /// # Errors
+    /// As [`gpu`].
+    pub fn open(selector: Option<&str>) -> Result<Self, GpuError> {
+        Ok(Self {
+            selector: selector.map(str::to_owned),
+            device: tested(selector)?,
+            models: BTreeMap::new(),
+        })
+    }
+
+    /// A new device in place of a lost one. Weights and plans follow when they are asked for.
+    fn recover(&mut self) -> Result<(), EngineError> {
+        warn!(adapter = %self.device.report().name, "device lost, opening it anew");
+        self.device =
+            tested(self.selector.as_deref()).map_err(|e| EngineError::Device(e.to_string()))?;
+        for resident in self.models.values_mut() {
+            resident.weights = self
+                .device
+                .upload(resident.model.weights())
+                .map_err(engine_error)?;
+            resident.plans.clear();
+        }
+        Ok(())
+    }
+
+    fn try_execute(
+        &mut self,
+        model: &Arc<Model>,
+        plan: &Arc<Plan>,
+        inputs: &[Vec<u32>],
+        outputs: &mut [Vec<u32>],
+    ) -> Result<(), EngineError> {
+        let resident = self
+            .models
+            .get_mut(&model.hash())
+            .ok_or(EngineError::NotPrepared(model.hash()))?;
+        let address = Arc::as_ptr(plan) as usize;
+        if !resident.plans.contains_key(&address) {
+            if resident.plans.len() >= PLANS_MAX {
+                resident.plans.clear();
+            }
+            let compiled = self.device.compile(plan).map_err(engine_error)?;
+            resident.plans.insert(address, compiled);
+        }
+        match resident.plans.get_mut(&address) {
+            Some(compiled) => self
+                .device
+                .run(compiled, &resident.weights, inputs, outputs),
+            None => Err(EngineError::NotPrepared(model.hash())),
+        }
+    }
+}
+
+/// Opens a device and tests it.
+fn tested(selector: Option<&str>) -> Result<Device, GpuError> {
+    let mut device = Device::open(selector)?;
+    selftest::run(&mut device)?;
+    info!(adapter = %device.report().name, driver = %device.report().driver, "gpu passed its self-test");
+    Ok(device)
+}
+
+fn engine_error(error: PrepareError) -> EngineError {
+    match error {
+        PrepareError::Engine(error) => error,
+        other => EngineError::OutOfMemory(other.to_string()),
+    }
+}
+
+impl Backend for Gpu {
+    fn name(&self) -> String {
+        let report = self.device.report();
+        format!(
+            "gpu: {} ({}, {})",
+            report.name, report.backend, report.driver
+        )
+    }
+
+    fn load(&mut self, model: &Arc<Model>) -> Result<(), PrepareError> {
+        if self.models.contains_key(&model.hash()) {
+            return Ok(());
+        }
+        let weights = self.device.upload(model.weights())?;
+        let mut plans = BTreeMap::new();
+        // One plan is compiled at once: it warms the pipelines, and says whether all steps are covered.
+        let least: Vec<Vec<u32>> = model
+            .signature()
+            .inputs
+            .iter()
+            .map(|port| port.shape.iter().map(|&d| d.max(1)).collect())
+            .collect();
+        if let Ok(plan) = model.plan(&least) {
+            plans.insert(Arc::as_ptr(&plan) as usize, self.device.compile(&plan)?);
+        }
+        let model = model.clone();
+        self.models.insert(
+            model.hash(),
+            Resident {
+                model,
+                weights,
+                plans,
+            },
+        );
+        Ok(())
+    }
+
+    fn execute(
+        &mut self,
+        model: &Arc<Model>,
+        plan: &Arc<Plan>,
+        inputs: &[Vec<u32>],
+        outputs: &mut [Vec<u32>],
+    ) -> Result<(), EngineError> {
+        match self.try_execute(model, plan, inputs, outputs) {
+            Err(error) if self.device.is_lost() => {
+                warn!(%error, "run failed with the device");
+                self.recover()?;
+                self.try_execute(model, plan, inputs, outputs)
+            }
+            result => result,
+        }
+    }
 }

@@ -44,7 +44,8 @@ fn parity(y: f32) -> (bool, bool) {
         return (true, false);
     }
     let whole = magnitude as u32;
-    (whole as f32 == magnitude, whole & 1 == 1)
+    let is_whole = whole as f32 == magnitude;
+    (is_whole, is_whole && whole & 1 == 1)
 }
 
 /// `x^y` as IEEE 754's `pow` has it in special cases, within 2 ulp (small integer exponents: within 1 ulp for each

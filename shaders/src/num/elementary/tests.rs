@@ -198,6 +198,9 @@ fn pow_has_the_special_values_of_ieee() {
         (1e-30, 1e-30),
         (-1.5, 1e30),
         (0.25, 0.5),
+        // Not an odd integer, though its integer part is odd: found by the GPU's test.
+        (-0.0, 1.000_000_1),
+        (f32::NEG_INFINITY, 41.8),
     ];
     for (x, y) in cases {
         let expect = f64::from(x).powf(f64::from(y)) as f32;

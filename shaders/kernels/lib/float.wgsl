@@ -1,0 +1,262 @@
+// IEEE 754 binary32 on bit patterns, in u32 operations alone: round to nearest even, gradual underflow, one NaN.
+// WGSL leaves rounding, subnormals and NaN of its own floats open, but fixes u32 arithmetic, so every conforming device
+// gives these bits.
+// Reference: Rust's f32 operators, and src/num/float.rs.
+// The code avoids branches: software adapters run both sides of them, and lanes of a GPU diverge.
+
+const SIGN: u32 = 0x80000000u;
+const MAGNITUDE: u32 = 0x7fffffffu;
+const MANTISSA: u32 = 0x7fffffu;
+const HIDDEN: u32 = 0x800000u;
+const INFINITY: u32 = 0x7f800000u;
+const NAN: u32 = 0x7fc00000u;
+const ONE: u32 = 0x3f800000u;
+
+// x >> n, with a one in the lowest bit where ones were shifted out. Takes x < 2^31 and any n.
+fn shift_sticky(x: u32, n: u32) -> u32 {
+  let within = min(n, 31u);
+  let lost = x & ((1u << within) - 1u);
+  return (x >> within) | select(0u, 1u, lost != 0u);
+}
+
+// Rounds and packs a significand whose leading one is at bit 30, with its biased exponent less one.
+// The hidden bit then adds the one, and a carry out of rounding adds another.
+fn round_pack(sign: u32, exponent: i32, significand: u32) -> u32 {
+  let s = shift_sticky(significand, u32(max(-exponent, 0)));
+  let kept = s >> 7u;
+  let up = ((s & 0x7fu) + 0x3fu + (kept & 1u)) >> 7u;
+  let packed = (u32(clamp(exponent, 0, 254)) << 23u) + kept + up;
+  return sign | select(packed, INFINITY, exponent > 253);
+}
+
+fn is_nan(x: u32) -> bool {
+  return (x & MAGNITUDE) > INFINITY;
+}
+
+fn f_neg(x: u32) -> u32 {
+  return x ^ SIGN;
+}
+
+fn f_add(a: u32, b: u32) -> u32 {
+  // The larger magnitude first: it alone decides the sign, and holds any NaN.
+  let swapped = (a & MAGNITUDE) < (b & MAGNITUDE);
+  let x = select(a, b, swapped);
+  let y = select(b, a, swapped);
+  let ex = (x >> 23u) & 0xffu;
+  let ey = (y >> 23u) & 0xffu;
+  // Six bits below the mantissa: leading ones at bit 29.
+  let mx = ((x & MANTISSA) | select(0u, HIDDEN, ex != 0u)) << 6u;
+  let my = ((y & MANTISSA) | select(0u, HIDDEN, ey != 0u)) << 6u;
+  let shifted = shift_sticky(my, max(ex, 1u) - max(ey, 1u));
+  let opposite = ((x ^ y) & SIGN) != 0u;
+  let sum = select(mx + shifted, mx - shifted, opposite);
+  let left = countLeadingZeros(sum | 1u) - 1u;
+  let finite = round_pack(x & SIGN, i32(max(ex, 1u)) - i32(left), sum << left);
+  let result = select(finite, select(x & SIGN, 0u, opposite), sum == 0u);
+  let invalid = is_nan(x) || ((y & MAGNITUDE) == INFINITY && opposite);
+  return select(result, select(x, NAN, invalid), ex == 255u);
+}
+
+fn f_sub(a: u32, b: u32) -> u32 {
+  return f_add(a, b ^ SIGN);
+}
+
+struct Parts {
+  exponent: i32,
+  // The leading one at bit 23; zero for zero.
+  mantissa: u32,
+}
+
+// Takes apart a magnitude; subnormals are normalised.
+fn f_parts(magnitude: u32) -> Parts {
+  let field = magnitude >> 23u;
+  let fraction = magnitude & MANTISSA;
+  let left = countLeadingZeros(fraction) - 8u;
+  let subnormal = field == 0u;
+  return Parts(
+    select(i32(field), 1 - i32(left), subnormal),
+    select(fraction | HIDDEN, fraction << (left & 31u), subnormal),
+  );
+}
+
+fn f_mul(a: u32, b: u32) -> u32 {
+  let sign = (a ^ b) & SIGN;
+  let x = a & MAGNITUDE;
+  let y = b & MAGNITUDE;
+  let p = f_parts(x);
+  let q = f_parts(y);
+  // 24 by 24 bits from halves of 12: the product is high * 2^24 + the lower 24 bits of low.
+  let pl = p.mantissa & 0xfffu;
+  let ph = p.mantissa >> 12u;
+  let ql = q.mantissa & 0xfffu;
+  let qh = q.mantissa >> 12u;
+  let middle = ph * ql + pl * qh;
+  let low = pl * ql + ((middle & 0xfffu) << 12u);
+  let high = ph * qh + (middle >> 12u) + (low >> 24u);
+  let rest = low & 0xffffffu;
+  // The leading one is at bit 46 or 47 of the product, hence at 29 or 30 here.
+  let top = (high << 7u) | (rest >> 17u) | select(0u, 1u, (rest & 0x1ffffu) != 0u);
+  let left = select(0u, 1u, top < 0x40000000u);
+  let finite = round_pack(sign, p.exponent + q.exponent - 127 - i32(left), top << left);
+  let zero = x == 0u || y == 0u;
+  let result = select(finite, sign, zero);
+  let special = x >= INFINITY || y >= INFINITY;
+  let invalid = x > INFINITY || y > INFINITY || zero;
+  return select(result, select(sign | INFINITY, NAN, invalid), special);
+}
+
+// a * b + c, rounded twice.
+fn f_mad(a: u32, b: u32, c: u32) -> u32 {
+  return f_add(f_mul(a, b), c);
+}
+
+fn f_div(a: u32, b: u32) -> u32 {
+  let sign = (a ^ b) & SIGN;
+  let x = a & MAGNITUDE;
+  let y = b & MAGNITUDE;
+  let p = f_parts(x);
+  let q = f_parts(y);
+  let left = select(0u, 1u, p.mantissa < q.mantissa);
+  // Long division: the first quotient bit is the one before the point.
+  var rest = p.mantissa << left;
+  var quotient = 0u;
+  for (var i = 0u; i < 26u; i++) {
+    let fits = rest >= q.mantissa;
+    rest = select(rest, rest - q.mantissa, fits) << 1u;
+    quotient = (quotient << 1u) | select(0u, 1u, fits);
+  }
+  let significand = (quotient << 5u) | select(0u, 1u, rest != 0u);
+  let finite = round_pack(sign, p.exponent - q.exponent + 126 - i32(left), significand);
+  let result = select(finite, sign, x == 0u || y == INFINITY);
+  let infinite = x == INFINITY || y == 0u;
+  let invalid = x > INFINITY || y > INFINITY || (x == 0u && y == 0u) || (x == INFINITY && y == INFINITY);
+  return select(select(result, sign | INFINITY, infinite), NAN, invalid);
+}
+
+fn f_sqrt(a: u32) -> u32 {
+  let p = f_parts(a & MAGNITUDE);
+  let e = p.exponent - 127;
+  // An odd exponent lends its one to the mantissa. Two bits of it make one bit of the root.
+  var digits = (p.mantissa << u32(e & 1)) << 7u;
+  var rest = 0u;
+  var root = 0u;
+  for (var i = 0u; i < 26u; i++) {
+    rest = (rest << 2u) | (digits >> 30u);
+    digits = digits << 2u;
+    let trial = (root << 2u) | 1u;
+    let fits = rest >= trial;
+    rest = select(rest, rest - trial, fits);
+    root = (root << 1u) | select(0u, 1u, fits);
+  }
+  let significand = (root << 5u) | select(0u, 1u, rest != 0u);
+  let finite = round_pack(0u, (e >> 1u) + 126, significand);
+  let special = select(a, NAN, is_nan(a) || (a & MAGNITUDE) != 0u);
+  let result = select(finite, a, a == INFINITY || (a & MAGNITUDE) == 0u);
+  return select(result, special, (a & SIGN) != 0u || is_nan(a));
+}
+
+// An integer that orders bit patterns as their values; -0 just below +0. NaN has no place.
+fn f_key(x: u32) -> i32 {
+  return bitcast<i32>(x ^ (bitcast<u32>(bitcast<i32>(x) >> 31u) >> 1u));
+}
+
+// IEEE a < b: false with a NaN, and both zeros are equal.
+fn f_less(a: u32, b: u32) -> bool {
+  let zeros = ((a | b) & MAGNITUDE) == 0u;
+  return !is_nan(a) && !is_nan(b) && !zeros && f_key(a) < f_key(b);
+}
+
+fn f_equal(a: u32, b: u32) -> bool {
+  let zeros = ((a | b) & MAGNITUDE) == 0u;
+  return !is_nan(a) && (a == b || zeros);
+}
+
+fn f_max(a: u32, b: u32) -> u32 {
+  return select(select(b, a, f_key(a) >= f_key(b)), NAN, is_nan(a) || is_nan(b));
+}
+
+fn f_min(a: u32, b: u32) -> u32 {
+  return select(select(b, a, f_key(a) <= f_key(b)), NAN, is_nan(a) || is_nan(b));
+}
+
+// The sign of `sign` on the magnitude of x.
+fn f_copysign(x: u32, sign: u32) -> u32 {
+  return (x & MAGNITUDE) | (sign & SIGN);
+}
+
+// y * 2^n of a normal y, rounded once.
+fn f_scale(y: u32, n: i32) -> u32 {
+  return round_pack(y & SIGN, i32((y >> 23u) & 0xffu) - 1 + n, ((y & MANTISSA) | HIDDEN) << 7u);
+}
+
+fn f_from_u32(x: u32) -> u32 {
+  let left = countLeadingZeros(x | 1u);
+  let normalised = x << left;
+  let significand = (normalised >> 1u) | (normalised & 1u);
+  return select(round_pack(0u, 157 - i32(left), significand), 0u, x == 0u);
+}
+
+fn f_from_i32(x: i32) -> u32 {
+  let sign = bitcast<u32>(x) & SIGN;
+  return f_from_u32(select(bitcast<u32>(x), 0u - bitcast<u32>(x), x < 0)) | sign;
+}
+
+// The magnitude's integer part, saturated at 2^32 - 1.
+fn f_whole(magnitude: u32) -> u32 {
+  let e = i32(magnitude >> 23u) - 127;
+  let m = (magnitude & MANTISSA) | HIDDEN;
+  let left = u32(clamp(e - 23, 0, 8));
+  let right = u32(clamp(23 - e, 0, 31));
+  return select(select((m >> right) << left, 0xffffffffu, e > 31), 0u, e < 0);
+}
+
+// Towards zero; beyond the range to its end; NaN to 0.
+fn f_to_u32(x: u32) -> u32 {
+  return select(f_whole(x & MAGNITUDE), 0u, is_nan(x) || (x & SIGN) != 0u);
+}
+
+fn f_to_i32(x: u32) -> i32 {
+  let whole = f_whole(x & MAGNITUDE);
+  let up = i32(min(whole, 0x7fffffffu));
+  let down = bitcast<i32>(0u - min(whole, 0x80000000u));
+  return select(select(up, down, (x & SIGN) != 0u), 0, is_nan(x));
+}
+
+// The fraction's bits of a magnitude: all of them below one, none from 2^23 on.
+fn f_fraction_mask(magnitude: u32) -> u32 {
+  let e = i32(magnitude >> 23u) - 127;
+  return select(MANTISSA >> u32(clamp(e, 0, 31)), MAGNITUDE, e < 0);
+}
+
+// Rounds to an integer: towards zero, and one further where `away`.
+fn f_integral(x: u32, away: bool) -> u32 {
+  let magnitude = x & MAGNITUDE;
+  let fraction_mask = f_fraction_mask(magnitude);
+  let floor_bits = magnitude & ~fraction_mask;
+  // One more is one unit of the integer part, and the whole of 1.0 below it.
+  let next = select(floor_bits + fraction_mask + 1u, ONE, magnitude < ONE);
+  let integral = select(floor_bits, next, away && (magnitude & fraction_mask) != 0u);
+  return select((x & SIGN) | integral, NAN, is_nan(x));
+}
+
+fn f_floor(x: u32) -> u32 {
+  return f_integral(x, (x & SIGN) != 0u);
+}
+
+fn f_ceil(x: u32) -> u32 {
+  return f_integral(x, (x & SIGN) == 0u);
+}
+
+// To nearest, ties to even.
+fn f_round(x: u32) -> u32 {
+  let magnitude = x & MAGNITUDE;
+  let fraction_mask = f_fraction_mask(magnitude);
+  let fraction = magnitude & fraction_mask;
+  let half = (fraction_mask + 1u) >> 1u;
+  // From one to two the unit is hidden; the exponent's lowest bit, which is set there, stands in its place.
+  let odd = (magnitude & (fraction_mask + 1u)) != 0u;
+  let above_half = fraction > half || (fraction == half && odd);
+  // Below one there is no unit to look at: one half alone goes to zero.
+  let away = select(above_half, magnitude > 0x3f000000u, magnitude < ONE);
+  return f_integral(x, away);
+}

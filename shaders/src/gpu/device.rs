@@ -1,0 +1,546 @@
+//! A device: adapter, pipelines, buffers, and one run of a compiled plan.
+
+use super::kernels::Kernel;
+use super::params::{self, BLOCK_WORDS, Variant, Work};
+use super::{AdapterKind, AdapterReport, GpuError};
+use crate::error::{EngineError, PrepareError};
+use crate::plan::{Buffer, Plan, Space};
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Longest wait for one submission. A plan at the limits' multiplications takes minutes on a software adapter; a real
+/// device that needs longer than this hangs.
+const SUBMISSION_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// Bytes of a parameter block.
+const BLOCK_BYTES: u64 = 4 * BLOCK_WORDS as u64;
+
+/// Buffers are never smaller, so that none is empty.
+const BUFFER_BYTES_MIN: u64 = 256;
+
+/// Dispatches of one submission. 4,096 at 100 ms at most each bound a submission well below [`SUBMISSION_TIMEOUT`] on
+/// real devices, and keep command buffers small.
+const SUBMISSION_DISPATCHES_MAX: usize = 4096;
+
+/// What went wrong on the device since the last look.
+#[derive(Default)]
+struct Faults {
+    lost: Option<String>,
+    error: Option<String>,
+    out_of_memory: Option<String>,
+}
+
+/// A device with what is resident on it.
+pub struct Device {
+    report: AdapterReport,
+    device: wgpu::Device,
+    queue: wgpu::Queue,
+    layout: wgpu::PipelineLayout,
+    bindings: wgpu::BindGroupLayout,
+    modules: BTreeMap<Kernel, wgpu::ShaderModule>,
+    pipelines: BTreeMap<Variant, wgpu::ComputePipeline>,
+    arena: wgpu::Buffer,
+    staging: wgpu::Buffer,
+    /// Grows with each new arena: bind groups of older ones are stale.
+    arena_generation: u64,
+    /// Number of the plan whose locals stand in the arena.
+    resident: Option<u64>,
+    next_plan: u64,
+    faults: Arc<Mutex<Faults>>,
+}
+
+/// A model's weights on the device.
+pub struct Weights(wgpu::Buffer);
+
+/// A plan, ready to run on one device with one model's weights.
+pub struct Compiled {
+    number: u64,
+    plan: Arc<Plan>,
+    params: wgpu::Buffer,
+    dispatches: Vec<Dispatch>,
+    bind_group: Option<(u64, wgpu::BindGroup)>,
+}
+
+struct Dispatch {
+    pipeline: wgpu::ComputePipeline,
+    groups: (u32, u32),
+}
+
+fn instance() -> wgpu::Instance {
+    let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
+    descriptor.backends = wgpu::Backends::VULKAN | wgpu::Backends::METAL | wgpu::Backends::DX12;
+    descriptor.flags = wgpu::InstanceFlags::empty();
+    wgpu::Instance::new(descriptor)
+}
+
+fn report(adapter: &wgpu::Adapter) -> AdapterReport {
+    let info = adapter.get_info();
+    AdapterReport {
+        name: info.name,
+        driver: format!("{} {}", info.driver, info.driver_info)
+            .trim()
+            .to_owned(),
+        backend: info.backend.to_string(),
+        kind: match info.device_type {
+            wgpu::DeviceType::DiscreteGpu => AdapterKind::Discrete,
+            wgpu::DeviceType::IntegratedGpu => AdapterKind::Integrated,
+            wgpu::DeviceType::VirtualGpu => AdapterKind::Virtual,
+            wgpu::DeviceType::Cpu => AdapterKind::Software,
+            wgpu::DeviceType::Other => AdapterKind::Other,
+        },
+    }
+}
+
+fn enumerate() -> Vec<wgpu::Adapter> {
+    let instance = instance();
+    pollster::block_on(instance.enumerate_adapters(wgpu::Backends::all()))
+}
+
+/// The adapters of this machine, best first.
+pub fn adapters() -> Vec<AdapterReport> {
+    let mut reports: Vec<AdapterReport> = enumerate().iter().map(report).collect();
+    reports.sort_by_key(|r| r.kind);
+    reports
+}
+
+impl Device {
+    /// Opens the best adapter whose name or driver holds `selector`.
+    pub fn open(selector: Option<&str>) -> Result<Self, GpuError> {
+        let wanted = selector.unwrap_or_default().to_lowercase();
+        let adapter = enumerate()
+            .into_iter()
+            .filter(|adapter| {
+                let report = report(adapter);
+                format!("{} {}", report.name, report.driver)
+                    .to_lowercase()
+                    .contains(&wanted)
+            })
+            .min_by_key(|adapter| report(adapter).kind)
+            .ok_or_else(|| GpuError::NoAdapter(selector.unwrap_or("any").into()))?;
+        Self::on(&adapter)
+    }
+
+    fn on(adapter: &wgpu::Adapter) -> Result<Self, GpuError> {
+        let report = report(adapter);
+        let limits = adapter.limits();
+        let request = wgpu::DeviceDescriptor {
+            label: Some("penstock"),
+            required_limits: wgpu::Limits {
+                max_buffer_size: limits.max_buffer_size,
+                max_storage_buffer_binding_size: limits.max_storage_buffer_binding_size,
+                ..wgpu::Limits::downlevel_defaults()
+            },
+            ..Default::default()
+        };
+        let (device, queue) =
+            pollster::block_on(adapter.request_device(&request)).map_err(|e| GpuError::Open {
+                adapter: report.name.clone(),
+                reason: e.to_string(),
+            })?;
+        let faults = Arc::new(Mutex::new(Faults::default()));
+        let on_lost = faults.clone();
+        device.set_device_lost_callback(move |reason, message| {
+            on_lost.lock().lost = Some(format!("{reason:?}: {message}"));
+        });
+        let on_error = faults.clone();
+        device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
+            let mut faults = on_error.lock();
+            let place = match error {
+                wgpu::Error::OutOfMemory { .. } => &mut faults.out_of_memory,
+                _ => &mut faults.error,
+            };
+            place.get_or_insert_with(|| error.to_string());
+        }));
+        let storage = |binding, read_only, dynamic, size| wgpu::BindGroupLayoutEntry {
+            binding,
+            visibility: wgpu::ShaderStages::COMPUTE,
+            ty: wgpu::BindingType::Buffer {
+                ty: wgpu::BufferBindingType::Storage { read_only },
+                has_dynamic_offset: dynamic,
+                min_binding_size: std::num::NonZeroU64::new(size),
+            },
+            count: None,
+        };
+        let bindings = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
+            label: Some("step"),
+            entries: &[
+                storage(0, false, false, 4),
+                storage(1, true, false, 4),
+                storage(2, true, true, BLOCK_BYTES),
+            ],
+        });
+        let layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+            label: Some("step"),
+            bind_group_layouts: &[Some(&bindings)],
+            immediate_size: 0,
+        });
+        let arena = buffer(&device, "arena", BUFFER_BYTES_MIN, ARENA);
+        let staging = buffer(&device, "staging", BUFFER_BYTES_MIN, STAGING);
+        Ok(Self {
+            report,
+            device,
+            queue,
+            layout,
+            bindings,
+            modules: BTreeMap::new(),
+            pipelines: BTreeMap::new(),
+            arena,
+            staging,
+            arena_generation: 0,
+            resident: None,
+            next_plan: 0,
+            faults,
+        })
+    }
+
+    /// What it runs on.
+    pub fn report(&self) -> &AdapterReport {
+        &self.report
+    }
+
+    /// Whether the device is gone for good.
+    pub fn is_lost(&self) -> bool {
+        // The loss is told during a poll, which a run that failed early has not reached.
+        let _ = self.device.poll(wgpu::PollType::Poll);
+        self.faults.lock().lost.is_some()
+    }
+
+    /// Takes the device away, as a driver reset does.
+    #[cfg(test)]
+    pub fn destroy(&self) {
+        self.device.destroy();
+    }
+
+    /// The first fault since the last call, if any. A lost device stays lost.
+    fn check(&self) -> Result<(), EngineError> {
+        let mut faults = self.faults.lock();
+        if let Some(reason) = &faults.lost {
+            return Err(EngineError::Device(reason.clone()));
+        }
+        if let Some(reason) = faults.out_of_memory.take() {
+            return Err(EngineError::OutOfMemory(reason));
+        }
+        match faults.error.take() {
+            Some(reason) => Err(EngineError::Device(reason)),
+            None => Ok(()),
+        }
+    }
+
+    /// Largest binding, in words.
+    fn binding_words_max(&self) -> u64 {
+        let limits = self.device.limits();
+        limits
+            .max_storage_buffer_binding_size
+            .min(limits.max_buffer_size)
+            / 4
+    }
+
+    fn fits(&self, what: &'static str, words: u64) -> Result<(), PrepareError> {
+        let limit = self.binding_words_max();
+        if words > limit {
+            return Err(PrepareError::TooLarge {
+                what,
+                found: words,
+                limit,
+            });
+        }
+        Ok(())
+    }
+
+    /// Uploads weights.
+    pub fn upload(&self, words: &[u32]) -> Result<Weights, PrepareError> {
+        self.fits("words of weights", words.len() as u64)?;
+        let usage = wgpu::BufferUsages::STORAGE
+            | wgpu::BufferUsages::COPY_DST
+            | wgpu::BufferUsages::COPY_SRC;
+        let bytes = (4 * words.len() as u64).max(BUFFER_BYTES_MIN);
+        let weights = buffer(&self.device, "weights", bytes, usage);
+        self.queue
+            .write_buffer(&weights, 0, bytemuck::cast_slice(words));
+        self.check()?;
+        Ok(Weights(weights))
+    }
+
+    fn module(&mut self, kernel: Kernel) -> wgpu::ShaderModule {
+        let device = &self.device;
+        self.modules
+            .entry(kernel)
+            .or_insert_with(|| {
+                let descriptor = wgpu::ShaderModuleDescriptor {
+                    label: Some(kernel.name()),
+                    source: wgpu::ShaderSource::Wgsl(kernel.text().into()),
+                };
+                // SAFETY: the kernels index three bindings with offsets that the planner bounds, an invariant that its
+                // tests hold, and their loops end by construction. Beyond that wgpu enables the driver's robust buffer
+                // access, so a wrong index reads or writes nothing outside the buffer.
+                unsafe {
+                    device.create_shader_module_trusted(
+                        descriptor,
+                        wgpu::ShaderRuntimeChecks::unchecked(),
+                    )
+                }
+            })
+            .clone()
+    }
+
+    fn pipeline(&mut self, variant: &Variant) -> wgpu::ComputePipeline {
+        if let Some(pipeline) = self.pipelines.get(variant) {
+            return pipeline.clone();
+        }
+        let module = self.module(variant.kernel);
+        let constants: Vec<(&str, f64)> = variant
+            .overrides
+            .iter()
+            .map(|&(name, value)| (name, f64::from(value)))
+            .collect();
+        let pipeline = self
+            .device
+            .create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+                label: Some(variant.kernel.name()),
+                layout: Some(&self.layout),
+                module: &module,
+                entry_point: Some("main"),
+                compilation_options: wgpu::PipelineCompilationOptions {
+                    constants: &constants,
+                    ..Default::default()
+                },
+                cache: None,
+            });
+        self.pipelines.insert(variant.clone(), pipeline.clone());
+        pipeline
+    }
+
+    /// Compiles a plan: pipelines, and the parameter blocks of all its dispatches.
+    pub fn compile(&mut self, plan: &Arc<Plan>) -> Result<Compiled, PrepareError> {
+        self.fits("words of the arena", u64::from(plan.arena_words))?;
+        let works = plan
+            .steps
+            .iter()
+            .map(params::work)
+            .collect::<Result<Vec<Work>, _>>()?;
+        let mut blocks: Vec<u32> = Vec::new();
+        let mut dispatches = Vec::new();
+        for mut work in works {
+            let pipeline = self.pipeline(&work.variant);
+            let cuts: Vec<_> = work.cuts().collect();
+            for (first, end, groups) in cuts {
+                work.block[0] = first;
+                work.block[1] = end;
+                blocks.extend(work.block);
+                // WebGPU promises 65,535 workgroups per dimension.
+                let rows = groups.div_ceil(65_535);
+                dispatches.push(Dispatch {
+                    pipeline: pipeline.clone(),
+                    groups: (groups.div_ceil(rows), rows),
+                });
+            }
+        }
+        self.fits("words of parameters", blocks.len() as u64)?;
+        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
+        let params = buffer(
+            &self.device,
+            "params",
+            (4 * blocks.len() as u64).max(BLOCK_BYTES),
+            usage,
+        );
+        self.queue
+            .write_buffer(&params, 0, bytemuck::cast_slice(&blocks));
+        self.check()?;
+        self.next_plan += 1;
+        Ok(Compiled {
+            number: self.next_plan,
+            plan: plan.clone(),
+            params,
+            dispatches,
+            bind_group: None,
+        })
+    }
+
+    /// Makes the arena and the staging buffer large enough.
+    fn reserve(&mut self, arena_words: u32, staging_bytes: u64) -> Result<(), EngineError> {
+        let bytes = 4 * u64::from(arena_words);
+        if self.arena.size() < bytes {
+            self.arena.destroy();
+            self.arena = buffer(&self.device, "arena", bytes, ARENA);
+            self.arena_generation += 1;
+            self.resident = None;
+        }
+        if self.staging.size() < staging_bytes {
+            self.staging.destroy();
+            self.staging = buffer(&self.device, "staging", staging_bytes, STAGING);
+        }
+        self.check()
+    }
+
+    fn bind_group(&self, compiled: &Compiled, weights: &Weights) -> wgpu::BindGroup {
+        self.device.create_bind_group(&wgpu::BindGroupDescriptor {
+            label: Some("step"),
+            layout: &self.bindings,
+            entries: &[
+                wgpu::BindGroupEntry {
+                    binding: 0,
+                    resource: self.arena.as_entire_binding(),
+                },
+                wgpu::BindGroupEntry {
+                    binding: 1,
+                    resource: weights.0.as_entire_binding(),
+                },
+                wgpu::BindGroupEntry {
+                    binding: 2,
+                    resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+                        buffer: &compiled.params,
+                        offset: 0,
+                        size: std::num::NonZeroU64::new(BLOCK_BYTES),
+                    }),
+                },
+            ],
+        })
+    }
+
+    /// Runs a compiled plan: `inputs` are the words of each input, `outputs` get those of each output.
+    pub fn run(
+        &mut self,
+        compiled: &mut Compiled,
+        weights: &Weights,
+        inputs: &[Vec<u32>],
+        outputs: &mut [Vec<u32>],
+    ) -> Result<(), EngineError> {
+        let plan = compiled.plan.clone();
+        let bytes = |buffer: &Buffer| 4 * u64::from(buffer.len) * u64::from(buffer.kind.words());
+        let staging_bytes: u64 = plan.outputs.iter().map(bytes).sum();
+        self.reserve(plan.arena_words, staging_bytes)?;
+        let bind_group = match &compiled.bind_group {
+            Some((generation, group)) if *generation == self.arena_generation => group.clone(),
+            _ => {
+                let group = self.bind_group(compiled, weights);
+                compiled.bind_group = Some((self.arena_generation, group.clone()));
+                group
+            }
+        };
+        if self.resident != Some(compiled.number) {
+            self.queue
+                .write_buffer(&self.arena, 0, bytemuck::cast_slice(&plan.locals));
+            self.resident = Some(compiled.number);
+        }
+        for (place, words) in plan.inputs.iter().zip(inputs) {
+            self.queue.write_buffer(
+                &self.arena,
+                4 * u64::from(place.offset),
+                bytemuck::cast_slice(words),
+            );
+        }
+        let mut offset = 0;
+        for (n, slice) in compiled
+            .dispatches
+            .chunks(SUBMISSION_DISPATCHES_MAX)
+            .enumerate()
+        {
+            let mut encoder = self.device.create_command_encoder(&Default::default());
+            let mut pass = encoder.begin_compute_pass(&Default::default());
+            for dispatch in slice {
+                pass.set_pipeline(&dispatch.pipeline);
+                pass.set_bind_group(0, &bind_group, &[offset]);
+                pass.dispatch_workgroups(dispatch.groups.0, dispatch.groups.1, 1);
+                offset += BLOCK_BYTES as u32;
+            }
+            drop(pass);
+            if (n + 1) * SUBMISSION_DISPATCHES_MAX < compiled.dispatches.len() {
+                self.queue.submit([encoder.finish()]);
+                continue;
+            }
+            self.read_back(encoder, &plan, weights, staging_bytes);
+        }
+        if compiled.dispatches.is_empty() {
+            let encoder = self.device.create_command_encoder(&Default::default());
+            self.read_back(encoder, &plan, weights, staging_bytes);
+        }
+        self.collect(&plan, staging_bytes, outputs)
+    }
+
+    /// Copies the outputs into the staging buffer, and submits.
+    fn read_back(
+        &self,
+        mut encoder: wgpu::CommandEncoder,
+        plan: &Plan,
+        weights: &Weights,
+        staging_bytes: u64,
+    ) {
+        let mut at = 0;
+        for output in &plan.outputs {
+            let from = match output.space {
+                Space::Arena => &self.arena,
+                Space::Weights => &weights.0,
+            };
+            let bytes = 4 * u64::from(output.len) * u64::from(output.kind.words());
+            encoder.copy_buffer_to_buffer(
+                from,
+                4 * u64::from(output.offset),
+                &self.staging,
+                at,
+                bytes,
+            );
+            at += bytes;
+        }
+        self.queue.submit([encoder.finish()]);
+        if staging_bytes > 0 {
+            self.staging
+                .map_async(wgpu::MapMode::Read, ..staging_bytes, |_| {});
+        }
+    }
+
+    /// Waits, and takes the outputs out of the staging buffer.
+    fn collect(
+        &self,
+        plan: &Plan,
+        staging_bytes: u64,
+        outputs: &mut [Vec<u32>],
+    ) -> Result<(), EngineError> {
+        let wait = self.device.poll(wgpu::PollType::Wait {
+            submission_index: None,
+            timeout: Some(SUBMISSION_TIMEOUT),
+        });
+        self.check()?;
+        wait.map_err(|e| EngineError::Device(e.to_string()))?;
+        if staging_bytes == 0 {
+            outputs.iter_mut().for_each(Vec::clear);
+            return Ok(());
+        }
+        let view = self
+            .staging
+            .get_mapped_range(..staging_bytes)
+            .map_err(|e| EngineError::Device(e.to_string()))?;
+        let words: &[u32] = bytemuck::cast_slice(&view);
+        let mut at = 0;
+        for (place, words_out) in plan.outputs.iter().zip(outputs) {
+            let count = (place.len * place.kind.words()) as usize;
+            words_out.clear();
+            words_out.extend_from_slice(&words[at..at + count]);
+            at += count;
+        }
+        drop(view);
+        self.staging.unmap();
+        Ok(())
+    }
+}
+
+const ARENA: wgpu::BufferUsages = wgpu::BufferUsages::STORAGE
+    .union(wgpu::BufferUsages::COPY_DST)
+    .union(wgpu::BufferUsages::COPY_SRC);
+const STAGING: wgpu::BufferUsages =
+    wgpu::BufferUsages::MAP_READ.union(wgpu::BufferUsages::COPY_DST);
+
+fn buffer(
+    device: &wgpu::Device,
+    label: &str,
+    size: u64,
+    usage: wgpu::BufferUsages,
+) -> wgpu::Buffer {
+    device.create_buffer(&wgpu::BufferDescriptor {
+        label: Some(label),
+        size,
+        usage,
+        mapped_at_creation: false,
+    })
+}

@@ -1,0 +1,210 @@
+//! The kernel table: which file a kernel is, and which library files stand before it.
+//!
+//! A module's text is the library files in the listed order, then the kernel: plain concatenation, so that the text that
+//! runs is the text that naga validates in the tests.
+
+/// A kernel file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Kernel {
+    /// Element-wise programs over 32-bit kinds.
+    Map,
+    /// Element-wise programs with any instruction.
+    MapAll,
+    /// Strided copies.
+    Copy,
+    /// Reads at computed indices.
+    Take,
+    /// Sums and products of floats.
+    Fold,
+    /// Extremes, and folds of integers.
+    Pick,
+    /// Floats to fixed point.
+    Quantise,
+    /// Dot products of fixed-point rows.
+    Contract,
+    /// Convolutions.
+    Conv,
+    /// Pooling.
+    Pool,
+    /// Tree ensembles.
+    Trees,
+}
+
+/// A library file: its name, and its text.
+type Library = (&'static str, &'static str);
+
+macro_rules! library {
+    ($name:literal) => {
+        (
+            $name,
+            include_str!(concat!("../../kernels/lib/", $name, ".wgsl")),
+        )
+    };
+}
+
+const FLOAT: Library = library!("float");
+const FIXED: Library = library!("fixed");
+const ELEMENTARY: Library = library!("elementary");
+const TRIGONOMETRIC: Library = library!("trigonometric");
+const POWER: Library = library!("power");
+const WIDE: Library = library!("wide");
+const STEP: Library = library!("step");
+const MAP: Library = library!("map");
+const TILE: Library = library!("tile");
+const WINDOW: Library = library!("window");
+
+macro_rules! kernel {
+    ($name:literal, $libraries:expr) => {
+        (
+            $name,
+            include_str!(concat!("../../kernels/", $name, ".wgsl")),
+            $libraries,
+        )
+    };
+}
+
+impl Kernel {
+    /// All of them.
+    pub const ALL: [Self; 11] = [
+        Self::Map,
+        Self::MapAll,
+        Self::Copy,
+        Self::Take,
+        Self::Fold,
+        Self::Pick,
+        Self::Quantise,
+        Self::Contract,
+        Self::Conv,
+        Self::Pool,
+        Self::Trees,
+    ];
+
+    /// File name without ending, text, and libraries.
+    const fn entry(self) -> (&'static str, &'static str, &'static [Library]) {
+        match self {
+            Self::Map => kernel!("map", &[FLOAT, FIXED, ELEMENTARY, STEP, MAP]),
+            Self::MapAll => kernel!(
+                "map_all",
+                &[
+                    FLOAT,
+                    FIXED,
+                    ELEMENTARY,
+                    TRIGONOMETRIC,
+                    POWER,
+                    WIDE,
+                    STEP,
+                    MAP
+                ]
+            ),
+            Self::Copy => kernel!("copy", &[STEP]),
+            Self::Take => kernel!("take", &[FLOAT, STEP]),
+            Self::Fold => kernel!("fold", &[FLOAT, STEP]),
+            Self::Pick => kernel!("pick", &[FLOAT, FIXED, WIDE, STEP]),
+            Self::Quantise => kernel!("quantise", &[FLOAT, FIXED, STEP]),
+            Self::Contract => kernel!("contract", &[FLOAT, FIXED, TILE, STEP]),
+            Self::Conv => kernel!("conv", &[FLOAT, FIXED, TILE, STEP, WINDOW]),
+            Self::Pool => kernel!("pool", &[FLOAT, STEP, WINDOW]),
+            Self::Trees => kernel!("trees", &[FLOAT, STEP]),
+        }
+    }
+
+    /// Name of the file, without ending.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        self.entry().0
+    }
+
+    /// The text of the module.
+    #[must_use]
+    pub fn text(self) -> String {
+        let (_, text, libraries) = self.entry();
+        libraries
+            .iter()
+            .map(|(_, text)| *text)
+            .chain([text])
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use naga::valid::{Capabilities, ValidationFlags, Validator};
+    use std::collections::BTreeSet;
+    use std::path::Path;
+
+    fn files(folder: &str) -> BTreeSet<String> {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
+        std::fs::read_dir(&path)
+            .unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+            .map(|entry| entry.expect("readable folder").path())
+            .filter(|path| path.is_file())
+            .map(|path| {
+                assert_eq!(path.extension().and_then(|e| e.to_str()), Some("wgsl"));
+                path.file_stem()
+                    .and_then(|s| s.to_str())
+                    .expect("plain name")
+                    .to_owned()
+            })
+            .collect()
+    }
+
+    #[test]
+    fn every_kernel_is_valid_with_its_libraries() {
+        let mut wrong = String::new();
+        for kernel in Kernel::ALL {
+            let text = kernel.text();
+            let result = naga::front::wgsl::parse_str(&text)
+                .map_err(|e| e.emit_to_string(&text))
+                .and_then(|module| {
+                    Validator::new(ValidationFlags::all(), Capabilities::empty())
+                        .validate(&module)
+                        .map_err(|e| e.emit_to_string(&text))
+                });
+            if let Err(error) = result {
+                wrong += &format!("{}: {error}\n", kernel.name());
+            }
+        }
+        assert!(wrong.is_empty(), "{wrong}");
+    }
+
+    #[test]
+    fn every_file_is_in_the_table() {
+        let kernels: BTreeSet<String> = Kernel::ALL.iter().map(|k| k.name().to_owned()).collect();
+        assert_eq!(files("kernels"), kernels);
+        let libraries: BTreeSet<String> = Kernel::ALL
+            .iter()
+            .flat_map(|k| k.entry().2)
+            .map(|(name, _)| (*name).to_owned())
+            .collect();
+        assert_eq!(files("kernels/lib"), libraries);
+    }
+
+    #[test]
+    fn every_header_names_its_libraries() {
+        for kernel in Kernel::ALL {
+            let (name, text, libraries) = kernel.entry();
+            let listed: Vec<&str> = libraries.iter().map(|(name, _)| *name).collect();
+            let line = format!("// Libraries:   {}\n", listed.join(", "));
+            assert!(text.contains(&line), "{name} should say {line}");
+        }
+    }
+
+    #[test]
+    fn no_kernel_computes_with_native_floats() {
+        for kernel in Kernel::ALL {
+            let text = kernel.text();
+            let code = text
+                .lines()
+                .map(|line| line.split("//").next().unwrap_or_default());
+            for word in code.flat_map(|line| line.split(|c: char| !c.is_alphanumeric() && c != '_'))
+            {
+                assert!(
+                    !matches!(word, "f32" | "f16" | "fma"),
+                    "{} has {word}",
+                    kernel.name()
+                );
+            }
+        }
+    }
+}

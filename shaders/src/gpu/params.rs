@@ -1,0 +1,504 @@
+//! From a step of a plan to dispatches: which kernel with which overrides, its parameter block, and how many work items.
+//! The layouts of the blocks are written in the headers of the kernels.
+
+use super::kernels::Kernel;
+use crate::error::PrepareError;
+use crate::plan::{
+    Arg, Contract, Conv, Copy, Instr, Kind, LOADS_MAX, Map, MapOp, PROGRAM_MAX, Pool, Quantise,
+    RANK_MAX, Reduce, ReduceOp, Space, Step, Take, Trees, View, Window,
+};
+
+/// Words of a parameter block: what the largest layout needs (a map's), and a multiple of the 256 bytes to which dynamic
+/// offsets are aligned.
+pub const BLOCK_WORDS: usize = 256;
+
+/// Invocations of a workgroup: `WORKGROUP` of `lib/step.wgsl`.
+pub const WORKGROUP: u32 = 64;
+
+/// Cost of a dispatch at most, in integer multiplications or the like. A software adapter does about `2^33` of them a
+/// second, so that none runs beyond 100 ms: drivers reset a device on which one runs for seconds.
+const DISPATCH_COST_MAX: u64 = 1 << 29;
+
+/// A constant of a pipeline.
+pub type Override = (&'static str, u32);
+
+/// What a pipeline is made from.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Variant {
+    /// The file.
+    pub kernel: Kernel,
+    /// Values of its overrides.
+    pub overrides: Vec<Override>,
+}
+
+/// A step, ready to be cut into dispatches.
+#[derive(Clone, Debug)]
+pub struct Work {
+    /// Pipeline.
+    pub variant: Variant,
+    /// Parameter block; the first two words are filled per dispatch.
+    pub block: [u32; BLOCK_WORDS],
+    /// Work items in all.
+    pub items: u32,
+    /// Work items of a workgroup.
+    pub items_per_group: u32,
+    /// Cost of a work item, in integer multiplications.
+    pub item_cost: u64,
+}
+
+impl Work {
+    fn new(
+        kernel: Kernel,
+        overrides: Vec<Override>,
+        items: u64,
+        item_cost: u64,
+    ) -> Result<Self, PrepareError> {
+        let items = u32::try_from(items).map_err(|_| PrepareError::TooLarge {
+            what: "work items of a step",
+            found: items,
+            limit: u64::from(u32::MAX),
+        })?;
+        Ok(Self {
+            variant: Variant { kernel, overrides },
+            block: [0; BLOCK_WORDS],
+            items,
+            items_per_group: WORKGROUP,
+            item_cost: item_cost.max(1),
+        })
+    }
+
+    fn set(&mut self, at: usize, words: impl IntoIterator<Item = u32>) {
+        for (place, word) in self.block[at..].iter_mut().zip(words) {
+            *place = word;
+        }
+    }
+
+    fn set_view(&mut self, at: usize, view: &View) {
+        self.set(at, [view.space as u32, view.kind.words(), view.offset]);
+        self.set(at + 3, view.strides.iter().map(|&s| s as u32));
+    }
+
+    /// Dispatches: first item, item behind the last, workgroups.
+    pub fn cuts(&self) -> impl Iterator<Item = (u32, u32, u32)> {
+        let per_group = u64::from(self.items_per_group);
+        let items = (DISPATCH_COST_MAX / self.item_cost / per_group).max(1) * per_group;
+        // 2^22 workgroups fit two dimensions of at most 65,535, whatever the split.
+        let items = items.min(per_group << 22);
+        let all = u64::from(self.items);
+        (0..all.div_ceil(items)).map(move |cut| {
+            let first = cut * items;
+            let end = all.min(first + items);
+            (
+                first as u32,
+                end as u32,
+                (end - first).div_ceil(per_group) as u32,
+            )
+        })
+    }
+}
+
+/// How a step is run.
+///
+/// # Errors
+/// Names the step where no kernel covers it.
+pub fn work(step: &Step) -> Result<Work, PrepareError> {
+    match step {
+        Step::Map(map) => map_work(map),
+        Step::Copy(copy) => copy_work(copy),
+        Step::Take(take) => take_work(take),
+        Step::Reduce(reduce) => reduce_work(reduce),
+        Step::Quantise(quantise) => quantise_work(quantise),
+        Step::Contract(contract) => contract_work(contract),
+        Step::Conv(conv) => conv_work(conv),
+        Step::Pool(pool) => pool_work(pool),
+        Step::Trees(trees) => trees_work(trees),
+    }
+}
+
+fn count(dims: &[u32]) -> u64 {
+    dims.iter().map(|&d| u64::from(d)).product()
+}
+
+/// Refuses what a block has no room for.
+fn fits(what: &'static str, found: usize, limit: usize) -> Result<(), PrepareError> {
+    if found > limit {
+        return Err(PrepareError::TooLarge {
+            what,
+            found: found as u64,
+            limit: limit as u64,
+        });
+    }
+    Ok(())
+}
+
+/// Cost of an element-wise instruction, in integer multiplications.
+fn instruction_cost(op: MapOp) -> u64 {
+    match op {
+        MapOp::Pow => 8_000,
+        MapOp::Sin | MapOp::Cos | MapOp::Rem => 3_000,
+        MapOp::Exp | MapOp::Log | MapOp::Tanh | MapOp::Sigmoid | MapOp::Erf => 2_000,
+        MapOp::Div | MapOp::Mod | MapOp::Sqrt => 400,
+        _ => 100,
+    }
+}
+
+/// The override of `map.wgsl` that compiles a special instruction in, or `None` for a plain one; an error where that
+/// kernel does not have it.
+fn special(instr: &Instr) -> Result<Option<&'static str>, ()> {
+    use MapOp as O;
+    if instr.kind == Kind::I64 {
+        return Err(());
+    }
+    let float = instr.kind == Kind::F32;
+    match instr.op {
+        O::Div if float => Ok(Some("DIV")),
+        O::Floor | O::Ceil | O::Round => Ok(Some("ROUND")),
+        O::Sqrt => Ok(Some("SQRT")),
+        O::Exp => Ok(Some("EXP")),
+        O::Log => Ok(Some("LOG")),
+        O::Tanh => Ok(Some("TANH")),
+        O::Sigmoid => Ok(Some("SIGMOID")),
+        O::Erf => Ok(Some("ERF")),
+        O::Div | O::Mod | O::Rem | O::Pow | O::Sin | O::Cos | O::ToI64 => Err(()),
+        _ => Ok(None),
+    }
+}
+
+/// The overrides of `map.wgsl` for special instructions.
+const SPECIALS: [&str; 8] = [
+    "DIV", "ROUND", "SQRT", "EXP", "LOG", "TANH", "SIGMOID", "ERF",
+];
+
+// Places in a map's block, as `lib/map.wgsl` has them.
+const MAP_SPECIAL_AT: usize = 16;
+const MAP_VIEWS: usize = 32;
+const MAP_PROGRAM: usize = 76;
+const MAP_IMMEDIATES: usize = 140;
+const MAP_IMMEDIATE: u32 = 0x100;
+const VIEW_WORDS: usize = 11;
+const INSTRUCTION_WORDS: usize = 4;
+
+const _: () = assert!(MAP_SPECIAL_AT + PROGRAM_MAX <= MAP_VIEWS);
+const _: () = assert!(MAP_VIEWS + LOADS_MAX * VIEW_WORDS <= MAP_PROGRAM);
+const _: () = assert!(MAP_PROGRAM + PROGRAM_MAX * INSTRUCTION_WORDS <= MAP_IMMEDIATES);
+const _: () = assert!(MAP_IMMEDIATES + 2 * 3 * PROGRAM_MAX <= BLOCK_WORDS);
+
+fn map_work(map: &Map) -> Result<Work, PrepareError> {
+    fits("dimensions of a map", map.dims.len(), RANK_MAX)?;
+    fits("operands of a map", map.loads.len(), LOADS_MAX)?;
+    fits("instructions of a map", map.program.len(), PROGRAM_MAX)?;
+    let wide = map.loads.iter().any(|l| l.kind == Kind::I64)
+        || map.out.kind == Kind::I64
+        || map.program.iter().any(|i| special(i).is_err());
+    let specials: Vec<(usize, &'static str)> = map
+        .program
+        .iter()
+        .enumerate()
+        .filter_map(|(at, instr)| Some((at, special(instr).ok()??)))
+        .collect();
+    let (kernel, overrides) = if wide {
+        (Kernel::MapAll, vec![("WIDE", 1)])
+    } else {
+        let used = |name: &str| u32::from(specials.iter().any(|(_, s)| *s == name));
+        let flags = SPECIALS.iter().map(|&name| (name, used(name)));
+        let any = ("SPECIALS", u32::from(!specials.is_empty()));
+        (Kernel::Map, flags.chain([any]).collect())
+    };
+    let cost = map.program.iter().map(|i| instruction_cost(i.op)).sum();
+    let mut work = Work::new(kernel, overrides, count(&map.dims), cost)?;
+    let header = [
+        map.dims.len() as u32,
+        map.loads.len() as u32,
+        map.program.len() as u32,
+        specials.len() as u32,
+        map.out.offset,
+        map.out.kind.words(),
+    ];
+    work.set(2, header);
+    work.set(8, map.dims.iter().copied());
+    work.set(MAP_SPECIAL_AT, specials.iter().map(|(at, _)| *at as u32));
+    for (l, load) in map.loads.iter().enumerate() {
+        work.set_view(MAP_VIEWS + VIEW_WORDS * l, load);
+    }
+    let mut immediates = 0;
+    for (n, instr) in map.program.iter().enumerate() {
+        let at = MAP_PROGRAM + INSTRUCTION_WORDS * n;
+        work.block[at] = instr.op as u32 | (instr.kind as u32) << 8;
+        for (a, arg) in instr.args.iter().enumerate() {
+            work.block[at + 1 + a] = match *arg {
+                Arg::None => 0,
+                Arg::Load(load) => u32::from(load),
+                Arg::Reg(register) => LOADS_MAX as u32 + u32::from(register),
+                Arg::Imm(value) => {
+                    work.set(
+                        MAP_IMMEDIATES + 2 * immediates,
+                        [value as u32, (value >> 32) as u32],
+                    );
+                    immediates += 1;
+                    MAP_IMMEDIATE + immediates as u32 - 1
+                }
+            };
+        }
+    }
+    Ok(work)
+}
+
+fn copy_work(copy: &Copy) -> Result<Work, PrepareError> {
+    fits("dimensions of a copy", copy.dims.len(), RANK_MAX)?;
+    let mut work = Work::new(Kernel::Copy, vec![], count(&copy.dims), 16)?;
+    work.set(2, [copy.dims.len() as u32]);
+    work.set(3, copy.dims.iter().copied());
+    work.set_view(11, &copy.from);
+    work.set_view(22, &copy.to);
+    Ok(work)
+}
+
+fn take_work(take: &Take) -> Result<Work, PrepareError> {
+    fits("dimensions of a take", take.dims.len(), RANK_MAX)?;
+    fits("components of a take", take.components.len(), 64)?;
+    let mut work = Work::new(Kernel::Take, vec![], count(&take.dims), 32)?;
+    work.set(2, [take.dims.len() as u32]);
+    work.set(3, take.dims.iter().copied());
+    work.set_view(11, &take.data);
+    work.set_view(22, &take.index);
+    let outside = if take.data.kind == Kind::F32 {
+        crate::num::float::CANONICAL_NAN
+    } else {
+        0
+    };
+    let tail = [
+        take.component_stride as u32,
+        take.components.len() as u32,
+        take.out.offset,
+        outside,
+    ];
+    work.set(33, tail);
+    work.set(
+        40,
+        take.components
+            .iter()
+            .flat_map(|c| [c.extent, c.stride as u32]),
+    );
+    Ok(work)
+}
+
+fn reduce_work(reduce: &Reduce) -> Result<Work, PrepareError> {
+    let dims: Vec<u32> = reduce.rows.iter().chain(&reduce.cols).copied().collect();
+    fits("dimensions of a reduction", dims.len(), RANK_MAX)?;
+    let columns = count(&reduce.cols);
+    let tree =
+        reduce.input.kind == Kind::F32 && matches!(reduce.op, ReduceOp::Sum | ReduceOp::Prod);
+    let (kernel, overrides) = if tree {
+        (
+            Kernel::Fold,
+            vec![("PRODUCT", u32::from(reduce.op == ReduceOp::Prod))],
+        )
+    } else {
+        (Kernel::Pick, vec![])
+    };
+    let mut work = Work::new(kernel, overrides, count(&reduce.rows), columns * 100)?;
+    let header = [
+        dims.len() as u32,
+        columns as u32,
+        reduce.out.offset,
+        reduce.input.kind as u32,
+        reduce.op as u32,
+    ];
+    work.set(2, header);
+    work.set(8, dims);
+    work.set_view(16, &reduce.input);
+    Ok(work)
+}
+
+fn quantise_work(quantise: &Quantise) -> Result<Work, PrepareError> {
+    let dims: Vec<u32> = quantise
+        .rows
+        .iter()
+        .chain(&quantise.cols)
+        .copied()
+        .collect();
+    fits("dimensions of a quantisation", dims.len(), RANK_MAX)?;
+    let columns = count(&quantise.cols);
+    let mut work = Work::new(
+        Kernel::Quantise,
+        vec![],
+        count(&quantise.rows),
+        columns * 32,
+    )?;
+    work.items_per_group = 1;
+    let header = [
+        quantise.rows.len() as u32,
+        dims.len() as u32,
+        columns as u32,
+        quantise.q.offset,
+        quantise.exponent.offset,
+    ];
+    work.set(2, header);
+    work.set(8, dims);
+    work.set_view(16, &quantise.input);
+    Ok(work)
+}
+
+/// Operands and exponents must stand in one space: a kernel reads both by one binding.
+fn one_space(q: Space, exponent: Space) -> Result<u32, PrepareError> {
+    if q == exponent {
+        Ok(q as u32)
+    } else {
+        Err(PrepareError::NoKernel(
+            "contract (exponents apart from their rows)",
+        ))
+    }
+}
+
+fn contract_work(contract: &Contract) -> Result<Work, PrepareError> {
+    fits(
+        "batch dimensions of a contraction",
+        contract.batch.len(),
+        RANK_MAX,
+    )?;
+    let rows = contract.m.min(4);
+    let tiles = count(&contract.batch)
+        * u64::from(contract.m.div_ceil(rows))
+        * u64::from(contract.n.div_ceil(4));
+    let overrides = vec![
+        ("ROWS", rows),
+        (
+            "A_SPACE",
+            one_space(contract.a.q.space, contract.a.exponent.space)?,
+        ),
+        (
+            "B_SPACE",
+            one_space(contract.b.q.space, contract.b.exponent.space)?,
+        ),
+    ];
+    let cost = u64::from(contract.k) * u64::from(rows) * 16;
+    let mut work = Work::new(Kernel::Contract, overrides, tiles, cost)?;
+    let header = [
+        contract.m,
+        contract.n,
+        contract.k,
+        contract.a.q.offset,
+        contract.a.exponent.offset,
+        contract.b.q.offset,
+        contract.b.exponent.offset,
+        contract.out.offset,
+        contract.batch.len() as u32,
+    ];
+    work.set(2, header);
+    work.set(16, contract.batch.iter().copied());
+    work.set(24, contract.a.batch.iter().copied());
+    work.set(32, contract.b.batch.iter().copied());
+    Ok(work)
+}
+
+fn window_words(w: &Window) -> impl Iterator<Item = u32> {
+    [
+        w.input,
+        w.output,
+        w.kernel,
+        w.stride,
+        w.dilation,
+        w.pad_begin,
+        w.pad_end,
+    ]
+    .into_iter()
+    .flatten()
+}
+
+fn conv_work(conv: &Conv) -> Result<Work, PrepareError> {
+    let positions = count(&conv.window.output);
+    let taps = u64::from(conv.cin) * count(&conv.window.kernel);
+    let tiles = u64::from(conv.samples)
+        * u64::from(conv.groups)
+        * positions.div_ceil(4)
+        * u64::from(conv.cout.div_ceil(4));
+    if conv.input_q.space != Space::Arena || conv.input_exponent.space != Space::Arena {
+        return Err(PrepareError::NoKernel("conv (of a constant input)"));
+    }
+    let space = one_space(conv.weight_q.space, conv.weight_exponent.space)?;
+    let mut work = Work::new(
+        Kernel::Conv,
+        vec![("WEIGHT_SPACE", space)],
+        tiles,
+        taps * 64,
+    )?;
+    let header = [
+        conv.groups,
+        conv.cin,
+        conv.cout,
+        conv.input_q.offset,
+        conv.input_exponent.offset,
+        conv.weight_q.offset,
+        conv.weight_exponent.offset,
+        conv.out.offset,
+    ];
+    work.set(2, header);
+    work.set(16, window_words(&conv.window));
+    Ok(work)
+}
+
+fn pool_work(pool: &Pool) -> Result<Work, PrepareError> {
+    let items = u64::from(pool.planes) * count(&pool.window.output);
+    let cost = count(&pool.window.kernel) * 100;
+    let mut work = Work::new(Kernel::Pool, vec![], items, cost)?;
+    work.set(
+        2,
+        [
+            pool.input.offset,
+            pool.input.space as u32,
+            pool.out.offset,
+            pool.op as u32,
+        ],
+    );
+    work.set(16, window_words(&pool.window));
+    Ok(work)
+}
+
+fn trees_work(trees: &Trees) -> Result<Work, PrepareError> {
+    let items = u64::from(trees.rows) * u64::from(trees.targets);
+    let cost = u64::from(trees.trees) * (u64::from(trees.depth) * 32 + 100);
+    let mut work = Work::new(Kernel::Trees, vec![], items, cost)?;
+    let buffers = [trees.input, trees.roots, trees.nodes, trees.weights];
+    work.set(
+        2,
+        [
+            trees.features,
+            trees.targets,
+            trees.trees,
+            trees.depth,
+            trees.fold as u32,
+        ],
+    );
+    work.set(7, buffers.iter().map(|b| b.offset));
+    work.set(11, [trees.out.offset]);
+    work.set(12, buffers.iter().map(|b| b.space as u32));
+    Ok(work)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_steps_are_cut_into_dispatches_that_cover_every_item_once() {
+        for (items, cost) in [
+            (1u64, 1u64),
+            (64, 1),
+            (65, 1 << 40),
+            (1 << 20, 1 << 12),
+            (1 << 30, 1),
+            (1000, 1 << 22),
+        ] {
+            let work = Work::new(Kernel::Copy, vec![], items, cost).expect("fits");
+            let mut next = 0;
+            for (first, end, groups) in work.cuts() {
+                assert_eq!(first, next);
+                assert!(end > first && groups <= 1 << 22);
+                assert!(u64::from(groups) * u64::from(WORKGROUP) >= u64::from(end - first));
+                assert!(groups == 1 || u64::from(end - first) * cost <= DISPATCH_COST_MAX);
+                next = end;
+            }
+            assert_eq!(u64::from(next), items);
+        }
+    }
+}
