@@ -25,6 +25,11 @@ pub mod log;
 pub mod queue;
 
 pub mod memory;
+pub mod nats;
+pub mod server;
+
+#[cfg(test)]
+mod conformance;
 
 pub use blob::{BlobError, BlobStore};
 pub use bus::{Bus, BusError, Delivery, Subscription};
@@ -33,6 +38,7 @@ pub use log::{
     AppendError, BlockLog, EpochRecord, LogError, LogRecord, LogSubscription, TakeOverError,
 };
 pub use queue::{Queue, QueueError, QueueItem};
+pub use server::{FoundServer, NatsServer, find_server};
 pub use subjects::Subjects;
 
 use std::sync::Arc;

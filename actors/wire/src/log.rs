@@ -50,14 +50,10 @@ pub enum LogError {
         /// What is wrong.
         why: String,
     },
-    /// The log belongs to another chain.
-    #[error("block log belongs to another chain: its genesis is {theirs}, ours is {ours}")]
-    OtherChain {
-        /// Genesis hash in the log.
-        theirs: String,
-        /// Genesis hash of this node.
-        ours: String,
-    },
+    /// The log is not the one that was read from before: somebody deleted and made it anew, or restored an older copy.
+    /// Halt and report; never follow silently.
+    #[error("block log was replaced: {0}")]
+    Replaced(String),
 }
 
 /// Why an append did not succeed, or may not have.
