@@ -25,3 +25,9 @@ pub use decimal::Number;
 pub use output::{encode_output, inference_event};
 pub use revert::Revert;
 pub use types::solidity;
+
+pub(crate) use call::read_numbers;
+pub(crate) use reader::{Budget, Malformed, Reader};
+
+#[cfg(test)]
+mod tests;
