@@ -23,19 +23,24 @@ pub mod limits;
 
 pub mod num;
 
+pub mod graph;
 pub mod onnx;
 
 pub mod plan;
 
+mod ops;
+
 pub mod batch;
+mod cost;
 pub mod model;
+pub mod verify;
 
 pub mod cpu;
 pub mod gpu;
 
 pub use batch::{Backend, Batcher, Executor};
-pub use cpu::cpu;
+pub use cpu::{cpu, cpu_portable};
 pub use error::{EngineError, LoadError, PrepareError};
 pub use gpu::{AdapterReport, GpuError, adapters, gpu};
 pub use limits::Limits;
-pub use model::Model;
+pub use model::{Model, Report};

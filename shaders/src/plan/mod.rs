@@ -20,6 +20,20 @@
 //! begin anywhere); no index that a step can form lies outside its space; dimensions and their products fit 32 bits; no
 //! step has a dimension of zero (steps without work are left out).
 
+mod alloc;
+mod bind;
+mod build;
+mod finish;
+mod join;
+mod prepared;
+mod tensor;
+
+pub(crate) use bind::{Bound, bind};
+pub(crate) use build::{Builder, Program, Refuse, imm};
+pub(crate) use join::joins;
+pub(crate) use prepared::{Access, Prepared};
+pub(crate) use tensor::{Place, Tensor, broadcast_dims, contiguous_strides, count};
+
 use std::fmt;
 
 /// Alignment of buffers, in words: 256 bytes, the largest `min_storage_buffer_offset_alignment` that WebGPU allows.
@@ -246,6 +260,8 @@ pub enum MapOp {
     WrapU8 = 39,
     /// The low 8 bits, sign-extended. `I32`.
     WrapI8 = 40,
+    /// `num::softplus`. `F32`.
+    Softplus = 41,
 }
 
 impl MapOp {
@@ -593,7 +609,74 @@ impl fmt::Display for Kind {
     }
 }
 
+/// A reference of a step into a space.
+pub(crate) struct Touch<'a> {
+    pub(crate) space: &'a mut Space,
+    pub(crate) offset: &'a mut u32,
+    pub(crate) write: bool,
+}
+
 impl Step {
+    /// Every reference into a space, in a fixed order.
+    pub(crate) fn touches(&mut self) -> Vec<Touch<'_>> {
+        fn view(v: &mut View, write: bool) -> Touch<'_> {
+            Touch {
+                space: &mut v.space,
+                offset: &mut v.offset,
+                write,
+            }
+        }
+        fn buffer(b: &mut Buffer, write: bool) -> Touch<'_> {
+            Touch {
+                space: &mut b.space,
+                offset: &mut b.offset,
+                write,
+            }
+        }
+        match self {
+            Self::Map(s) => s
+                .loads
+                .iter_mut()
+                .map(|v| view(v, false))
+                .chain([buffer(&mut s.out, true)])
+                .collect(),
+            Self::Copy(s) => vec![view(&mut s.from, false), view(&mut s.to, true)],
+            Self::Take(s) => vec![
+                view(&mut s.data, false),
+                view(&mut s.index, false),
+                buffer(&mut s.out, true),
+            ],
+            Self::Reduce(s) => vec![view(&mut s.input, false), buffer(&mut s.out, true)],
+            Self::Quantise(s) => vec![
+                view(&mut s.input, false),
+                buffer(&mut s.q, true),
+                buffer(&mut s.exponent, true),
+            ],
+            Self::Contract(s) => vec![
+                buffer(&mut s.a.q, false),
+                buffer(&mut s.a.exponent, false),
+                buffer(&mut s.b.q, false),
+                buffer(&mut s.b.exponent, false),
+                buffer(&mut s.out, true),
+            ],
+            Self::Conv(s) => vec![
+                buffer(&mut s.input_q, false),
+                buffer(&mut s.input_exponent, false),
+                buffer(&mut s.weight_q, false),
+                buffer(&mut s.weight_exponent, false),
+                buffer(&mut s.out, true),
+            ],
+            Self::Pool(s) => vec![buffer(&mut s.input, false), buffer(&mut s.out, true)],
+            Self::Trees(s) => vec![
+                buffer(&mut s.input, false),
+                buffer(&mut s.roots, false),
+                buffer(&mut s.nodes, false),
+                buffer(&mut s.weights, false),
+                buffer(&mut s.out, true),
+            ],
+        }
+    }
+
     /// The kernel that runs it.
     #[must_use]
     pub const fn kernel(&self) -> &'static str {

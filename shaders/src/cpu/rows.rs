@@ -1,0 +1,356 @@
+//! Steps over rows: folds, fixed point, pooling, trees.
+
+use crate::cpu::arena::{Sources, split};
+use crate::cpu::map::read;
+use crate::cpu::scalar;
+use crate::num::reduce::{BLOCK, LANES};
+use crate::num::{self, Exponent};
+use crate::plan::{
+    Kind, MapOp, Pool, PoolOp, Quantise, RANK_MAX, Reduce, ReduceOp, TREE_LEAF, TREE_NODE_WORDS,
+    TreeFold, Trees, View, Window,
+};
+
+/// Rows of a strided view, gathered one after another.
+struct Gather<'a> {
+    words: &'a [u32],
+    base: i64,
+    view: &'a View,
+    rows: &'a [u32],
+    cols: &'a [u32],
+    index: [u32; RANK_MAX],
+    offset: i64,
+}
+
+impl<'a> Gather<'a> {
+    fn new(sources: &Sources<'a>, view: &'a View, rows: &'a [u32], cols: &'a [u32]) -> Self {
+        let (words, base) = sources.at(view.space, view.offset);
+        Self {
+            words,
+            base: base as i64,
+            view,
+            rows,
+            cols,
+            index: [0; RANK_MAX],
+            offset: 0,
+        }
+    }
+
+    /// The current row, if its elements stand one after another; else it is put into `scratch`.
+    fn row<'s>(&self, scratch: &'s mut Vec<u32>) -> &'s [u32]
+    where
+        'a: 's,
+    {
+        let per = i64::from(self.view.kind.words());
+        let strides = &self.view.strides[self.rows.len()..];
+        let start = self.base + self.offset * per;
+        if self.cols.len() == 1 && strides[0] == 1 {
+            let words = self.cols[0] as usize * per as usize;
+            return &self.words[start as usize..start as usize + words];
+        }
+        scratch.clear();
+        let mut index = [0u32; RANK_MAX];
+        let mut offset = 0i64;
+        let last = self.cols.len() - 1;
+        loop {
+            for i in 0..i64::from(self.cols[last]) {
+                let at = start + (offset + i * i64::from(strides[last])) * per;
+                for w in 0..per {
+                    scratch.push(self.words[(at + w) as usize]);
+                }
+            }
+            let mut axis = last;
+            loop {
+                if axis == 0 {
+                    return scratch;
+                }
+                axis -= 1;
+                index[axis] += 1;
+                offset += i64::from(strides[axis]);
+                if index[axis] < self.cols[axis] {
+                    break;
+                }
+                index[axis] = 0;
+                offset -= i64::from(strides[axis]) * i64::from(self.cols[axis]);
+            }
+        }
+    }
+
+    fn next(&mut self) {
+        for axis in (0..self.rows.len()).rev() {
+            self.index[axis] += 1;
+            self.offset += i64::from(self.view.strides[axis]);
+            if self.index[axis] < self.rows[axis] {
+                return;
+            }
+            self.index[axis] = 0;
+            self.offset -= i64::from(self.view.strides[axis]) * i64::from(self.rows[axis]);
+        }
+    }
+}
+
+/// Runs a fold; `out` is its result.
+pub(crate) fn reduce(
+    step: &Reduce,
+    sources: &Sources<'_>,
+    out: &mut [u32],
+    scratch: &mut Vec<u32>,
+) {
+    let mut gather = Gather::new(sources, &step.input, &step.rows, &step.cols);
+    let kind = step.input.kind;
+    for element in out.chunks_exact_mut(step.out.kind.words() as usize) {
+        let bits = fold(step.op, kind, gather.row(scratch));
+        element[0] = bits as u32;
+        if let Some(high) = element.get_mut(1) {
+            *high = (bits >> 32) as u32;
+        }
+        gather.next();
+    }
+}
+
+fn fold(op: ReduceOp, kind: Kind, row: &[u32]) -> u64 {
+    let per = kind.words() as usize;
+    let count = row.len() / per;
+    let at = |i: usize| read(row, i * per, kind);
+    let with = |op: MapOp| (1..count).fold(at(0), |a, i| scalar::eval(op, kind, a, at(i), 0));
+    match (op, kind) {
+        (ReduceOp::Sum, Kind::F32) => {
+            let floats: &[f32] = bytemuck::cast_slice(row);
+            u64::from(num::sum(floats).to_bits())
+        }
+        (ReduceOp::Prod, Kind::F32) => {
+            let floats: &[f32] = bytemuck::cast_slice(row);
+            u64::from(product(floats).to_bits())
+        }
+        (ReduceOp::Sum, _) => with(MapOp::Add),
+        (ReduceOp::Prod, _) => with(MapOp::Mul),
+        (ReduceOp::Min, _) => with(MapOp::Min),
+        (ReduceOp::Max, _) => with(MapOp::Max),
+        (ReduceOp::ArgMin, _) => arg(count, |a, b| below(kind, at(a), at(b))),
+        (ReduceOp::ArgMax, _) => arg(count, |a, b| above(kind, at(a), at(b))),
+        (ReduceOp::ArgMinLast, _) => arg(count, |a, b| !below(kind, at(b), at(a))),
+        (ReduceOp::ArgMaxLast, _) => arg(count, |a, b| !above(kind, at(b), at(a))),
+    }
+}
+
+/// The product of `values`, over the tree of [`num::sum`], with lanes that begin at one.
+fn product(values: &[f32]) -> f32 {
+    let block = |values: &[f32]| {
+        let mut lanes = [1.0f32; LANES];
+        for (i, value) in values.iter().enumerate() {
+            lanes[i % LANES] *= value;
+        }
+        for half in [4, 2, 1] {
+            for j in 0..half {
+                lanes[j] *= lanes[j + half];
+            }
+        }
+        lanes[0]
+    };
+    if values.len() <= BLOCK {
+        return block(values);
+    }
+    product(&values.chunks(BLOCK).map(block).collect::<Vec<_>>())
+}
+
+/// The index that wins: a later one replaces the best so far where `better(later, best)`.
+fn arg(count: usize, better: impl Fn(usize, usize) -> bool) -> u64 {
+    (1..count).fold(0, |best, i| if better(i, best) { i } else { best }) as u64
+}
+
+/// Whether `a` is strictly smaller; a NaN is smaller than any number.
+fn below(kind: Kind, a: u64, b: u64) -> bool {
+    let nan = |x: u64| kind == Kind::F32 && f32::from_bits(x as u32).is_nan();
+    match (nan(a), nan(b)) {
+        (_, true) => false,
+        (true, false) => true,
+        (false, false) => scalar::eval(MapOp::Less, kind, a, b, 0) != 0,
+    }
+}
+
+/// Whether `a` is strictly larger; a NaN is larger than any number.
+fn above(kind: Kind, a: u64, b: u64) -> bool {
+    let nan = |x: u64| kind == Kind::F32 && f32::from_bits(x as u32).is_nan();
+    match (nan(a), nan(b)) {
+        (_, true) => false,
+        (true, false) => true,
+        (false, false) => scalar::eval(MapOp::Less, kind, b, a, 0) != 0,
+    }
+}
+
+/// Turns rows of floats to fixed point.
+pub(crate) fn quantise(
+    step: &Quantise,
+    weights: &[u32],
+    arena: &mut [u32],
+    scratch: &mut Vec<u32>,
+    exponents: &mut Vec<u32>,
+) {
+    exponents.clear();
+    let (out, sources) = split(arena, weights, &step.q);
+    let out: &mut [i32] = bytemuck::cast_slice_mut(out);
+    let mut gather = Gather::new(&sources, &step.input, &step.rows, &step.cols);
+    let cols = step.q.len as usize / step.exponent.len as usize;
+    for q in out.chunks_exact_mut(cols) {
+        let row: &[f32] = bytemuck::cast_slice(gather.row(scratch));
+        let exponent = quantise_row(row, q);
+        exponents.push(u32::from(exponent.0));
+        gather.next();
+    }
+    let (out, _) = split(arena, weights, &step.exponent);
+    out.copy_from_slice(exponents);
+}
+
+/// As [`num::fixed::quantise_into`], with the rounding of IEEE additions in the place of shifts.
+fn quantise_row(row: &[f32], q: &mut [i32]) -> Exponent {
+    let exponent = Exponent::of(row);
+    // Here the unit and its inverse are normal floats.
+    if !(28..=200).contains(&exponent.0) {
+        return num::fixed::quantise_into(row, q);
+    }
+    // `x * 2^(149 - e)` has at most 24 bits and is scaled exactly, unless it falls below the normal range: it is far
+    // below half a unit there, and becomes zero as it should.
+    let scale = f32::from_bits((149 + 127 - u32::from(exponent.0)) << 23);
+    for (q, &x) in q.iter_mut().zip(row) {
+        *q = scalar::round(x * scale) as i32;
+    }
+    exponent
+}
+
+/// Pools planes; `out` is the result.
+pub(crate) fn pool(step: &Pool, sources: &Sources<'_>, out: &mut [u32]) {
+    let input = sources.floats(&step.input);
+    let out: &mut [f32] = bytemuck::cast_slice_mut(out);
+    let w = &step.window;
+    let volume = w.input.iter().map(|&d| d as usize).product::<usize>();
+    let mut results = out.iter_mut();
+    for plane in input.chunks_exact(volume) {
+        for x in 0..w.output[0] {
+            for y in 0..w.output[1] {
+                for z in 0..w.output[2] {
+                    let Some(result) = results.next() else {
+                        return;
+                    };
+                    *result = window(step.op, w, plane, [x, y, z]);
+                }
+            }
+        }
+    }
+}
+
+/// The part of a window's positions along one axis that is inside `low..high`, as kernel indices.
+pub(crate) fn inside(
+    w: &Window,
+    axis: usize,
+    at: u32,
+    low: i64,
+    high: i64,
+) -> (i64, std::ops::Range<u32>) {
+    let start = i64::from(at) * i64::from(w.stride[axis]) - i64::from(w.pad_begin[axis]);
+    let dilation = i64::from(w.dilation[axis]);
+    let kernel = i64::from(w.kernel[axis]);
+    // Ceiling division of the distance to each end.
+    let first = ((low - start).max(0) + dilation - 1) / dilation;
+    let end = ((high - start).max(0) + dilation - 1) / dilation;
+    let first = first.min(kernel);
+    (start, first as u32..end.clamp(first, kernel) as u32)
+}
+
+fn window(op: PoolOp, w: &Window, plane: &[f32], at: [u32; 3]) -> f32 {
+    let part = |axis: usize| inside(w, axis, at[axis], 0, i64::from(w.input[axis]));
+    let [(x0, xs), (y0, ys), (z0, zs)] = [part(0), part(1), part(2)];
+    let mut best: Option<f32> = None;
+    let mut sum = 0.0f32;
+    let mut count = 0u32;
+    for i in xs {
+        let x = x0 + i64::from(i) * i64::from(w.dilation[0]);
+        for j in ys.clone() {
+            let y = y0 + i64::from(j) * i64::from(w.dilation[1]);
+            for k in zs.clone() {
+                let z = z0 + i64::from(k) * i64::from(w.dilation[2]);
+                let value =
+                    plane[((x * i64::from(w.input[1]) + y) * i64::from(w.input[2]) + z) as usize];
+                match op {
+                    PoolOp::Max => best = Some(best.map_or(value, |b| num::max(b, value))),
+                    PoolOp::Average | PoolOp::AverageWithPad => sum += value,
+                }
+                count += 1;
+            }
+        }
+    }
+    match op {
+        PoolOp::Max => best.unwrap_or(f32::NEG_INFINITY),
+        PoolOp::Average => sum / count as f32,
+        PoolOp::AverageWithPad => {
+            let padded = |axis: usize| {
+                let low = -i64::from(w.pad_begin[axis]);
+                let high = i64::from(w.input[axis]) + i64::from(w.pad_end[axis]);
+                inside(w, axis, at[axis], low, high).1.len() as u32
+            };
+            sum / (padded(0) * padded(1) * padded(2)) as f32
+        }
+    }
+}
+
+/// Walks tree ensembles; `out` is the result.
+pub(crate) fn trees(step: &Trees, sources: &Sources<'_>, out: &mut [u32]) {
+    let input = sources.floats(&step.input);
+    let roots = sources.words(&step.roots);
+    let nodes = sources.words(&step.nodes);
+    let weights = sources.words(&step.weights);
+    let out: &mut [f32] = bytemuck::cast_slice_mut(out);
+    let targets = step.targets as usize;
+    let rows = input
+        .chunks_exact(step.features as usize)
+        .zip(out.chunks_exact_mut(targets));
+    for (features, scores) in rows {
+        scores.fill(0.0);
+        // A smallest or largest begins with the first leaf that names its target.
+        let mut named = match step.fold {
+            TreeFold::Sum => Vec::new(),
+            TreeFold::Min | TreeFold::Max => vec![false; targets],
+        };
+        for &root in roots {
+            let leaf = leaf(nodes, root, features);
+            let (first, count) = (leaf[2] as usize, leaf[3] as usize);
+            for pair in weights[first * 2..(first + count) * 2].chunks_exact(2) {
+                let target = pair[0] as usize;
+                let weight = f32::from_bits(pair[1]);
+                let score = &mut scores[target];
+                if step.fold == TreeFold::Sum {
+                    *score += weight;
+                    continue;
+                }
+                *score = match step.fold {
+                    _ if !named[target] => weight,
+                    TreeFold::Min => num::min(*score, weight),
+                    _ => num::max(*score, weight),
+                };
+                named[target] = true;
+            }
+        }
+    }
+}
+
+fn leaf<'a>(nodes: &'a [u32], root: u32, features: &[f32]) -> &'a [u32] {
+    let mut at = root;
+    loop {
+        let start = (at * TREE_NODE_WORDS) as usize;
+        let node = &nodes[start..start + TREE_NODE_WORDS as usize];
+        if node[0] >> 24 == TREE_LEAF {
+            return node;
+        }
+        let feature = features[(node[0] & 0xff_ffff) as usize];
+        let threshold = f32::from_bits(node[1]);
+        let mode = node[0] >> 24;
+        let holds = match mode & 7 {
+            0 => feature <= threshold,
+            1 => feature < threshold,
+            2 => feature >= threshold,
+            3 => feature > threshold,
+            4 => feature == threshold,
+            _ => feature != threshold,
+        };
+        let taken = holds || (feature.is_nan() && mode & 8 != 0);
+        at = if taken { node[2] } else { node[3] };
+    }
+}
