@@ -22,6 +22,8 @@ pub mod mempool;
 
 pub mod extractor;
 
+pub mod scheduler;
+
 pub mod shard;
 
 pub mod producer;

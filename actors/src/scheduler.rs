@@ -1,0 +1,438 @@
+//! Shell of the scheduler: checks signatures on blocking threads, tells it the time and the timetable, makes what is
+//! settled durable and tells all.
+
+use crate::chain::{ChainHandle, ChainHead};
+use crate::shell::{Stop, now};
+use actix::prelude::*;
+use bytes::Bytes;
+use penstock_evm::{check_attestation, multiplier};
+use penstock_rules::Machine;
+use penstock_rules::ids::{Epoch, Igas, Micros, Seq};
+use penstock_rules::message::{AssignmentDone, AssignmentRefused, Gang, ShardHello, Withdraw};
+use penstock_rules::producer::{BUILD_LEAD_MAX, Timetable};
+use penstock_rules::request::Settled;
+use penstock_rules::scheduler::{Config, Effect, Event, Included, Scheduler, Slot, limits::TICK};
+use penstock_wire::{Message as WireMessage, Subjects, Transport, codec, decode, encode};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::broadcast::error::RecvError;
+use tracing::{debug, error, info, warn};
+
+/// Messages that wait for the scheduler, in number: a burst of gangs of a full pool.
+const MAILBOX: usize = 65_536;
+/// Messages that wait at the bus, in number, per subject.
+const INBOX: usize = 65_536;
+/// Settled results that stay in the durable queue, for who takes over: some seconds of a busy network.
+const RESULTS_KEPT: usize = 65_536;
+/// Results read at once at the start.
+const REPLAY_CHUNK: usize = 1_024;
+/// Where there is no timetable, a block may come at any time: plans look this far ahead.
+const AT_ONCE_WINDOW: Micros = Micros::from_millis(1_000);
+/// How often the cut-off times are told anew where no block comes.
+const SLOT_REFRESH: Duration = Duration::from_millis(250);
+
+/// What a scheduler is started with.
+#[derive(Clone, Debug)]
+pub struct SchedulerConfig {
+    /// The machine's.
+    pub machine: Config,
+    /// When blocks are made: work is planned against their cut-off.
+    pub timetable: Timetable,
+}
+
+/// The scheduler's actor.
+pub struct SchedulerActor {
+    machine: Scheduler,
+    timetable: Timetable,
+    transport: Transport,
+    subjects: Subjects,
+    chain: ChainHandle,
+    /// Whether a tick waits at the end of the mailbox already.
+    tick_waits: bool,
+    /// Positions of results in the durable queue, oldest first.
+    kept: VecDeque<Seq>,
+}
+
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Input(Event);
+
+/// The end of a burst.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Burst;
+
+/// A block came.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Block(Arc<ChainHead>);
+
+/// Results are in the durable queue.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Kept(Vec<Seq>);
+
+/// Starts a scheduler on its own arbiter.
+#[must_use]
+pub fn start(
+    config: SchedulerConfig,
+    transport: Transport,
+    chain: ChainHandle,
+) -> Addr<SchedulerActor> {
+    let arbiter = Arbiter::new();
+    SchedulerActor::start_in_arbiter(&arbiter.handle(), move |ctx| {
+        ctx.set_mailbox_capacity(MAILBOX);
+        SchedulerActor {
+            machine: Scheduler::new(config.machine),
+            timetable: config.timetable,
+            subjects: Subjects::new(chain.head().spec.chain_id),
+            transport,
+            chain,
+            tick_waits: false,
+            kept: VecDeque::new(),
+        }
+    })
+}
+
+impl Actor for SchedulerActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        let subjects = self.subjects;
+        self.follow::<Gang>(subjects.gang(), Event::Submit, ctx);
+        self.follow::<Withdraw>(subjects.withdraw(), Event::Withdraw, ctx);
+        self.follow::<ShardHello>(subjects.shard_hello(), Event::Hello, ctx);
+        self.follow_answers(ctx);
+        self.follow_blocks(ctx);
+        self.tell_slot(ctx);
+        self.recover(ctx);
+        ctx.run_interval(SLOT_REFRESH, |actor, ctx| actor.tell_slot(ctx));
+        ctx.run_interval(Duration::from_micros(TICK.0), |actor, ctx| {
+            actor.input(Event::Tick, ctx);
+        });
+    }
+}
+
+impl SchedulerActor {
+    /// Brings all messages of a subject to the machine.
+    fn follow<M: WireMessage>(
+        &self,
+        subject: String,
+        event: impl Fn(M) -> Event + 'static,
+        ctx: &mut Context<Self>,
+    ) {
+        let (bus, addr) = (self.transport.bus.clone(), ctx.address());
+        let read = async move {
+            let mut inbox = match bus.subscribe(&subject, INBOX).await {
+                Ok(inbox) => inbox,
+                Err(error) => panic!("scheduler can't subscribe to {subject}: {error}"),
+            };
+            while let Some(delivery) = inbox.next().await {
+                match decode::<M>(&delivery.payload) {
+                    Ok(message) => {
+                        if addr.send(Input(event(message))).await.is_err() {
+                            return;
+                        }
+                    }
+                    Err(error) => warn!(subject, %error, "message is malformed"),
+                }
+            }
+        };
+        ctx.spawn(read.into_actor(self));
+    }
+
+    /// Brings answers to the machine, once their signatures are checked.
+    fn follow_answers(&self, ctx: &mut Context<Self>) {
+        let (bus, addr) = (self.transport.bus.clone(), ctx.address());
+        let (subject, chain_id) = (self.subjects.answers(), self.subjects.chain_id());
+        let read = async move {
+            let mut inbox = match bus.subscribe(&subject, INBOX).await {
+                Ok(inbox) => inbox,
+                Err(error) => panic!("scheduler can't subscribe to {subject}: {error}"),
+            };
+            while let Some(delivery) = inbox.next().await {
+                let payload = delivery.payload;
+                let Ok(event) =
+                    tokio::task::spawn_blocking(move || read_answer(&payload, chain_id)).await
+                else {
+                    return;
+                };
+                if let Some(event) = event
+                    && addr.send(Input(event)).await.is_err()
+                {
+                    return;
+                }
+            }
+        };
+        ctx.spawn(read.into_actor(self));
+    }
+
+    fn follow_blocks(&self, ctx: &mut Context<Self>) {
+        let (mut blocks, chain, addr) = (self.chain.blocks(), self.chain.clone(), ctx.address());
+        let read = async move {
+            loop {
+                let block = match blocks.recv().await {
+                    Ok(block) => block,
+                    // What was missed is paid for in the books by decay alone.
+                    Err(RecvError::Lagged(missed)) => {
+                        warn!(missed, "scheduler lags behind the chain");
+                        chain.head()
+                    }
+                    Err(RecvError::Closed) => return,
+                };
+                if addr.send(Block(block)).await.is_err() {
+                    return;
+                }
+            }
+        };
+        ctx.spawn(read.into_actor(self));
+    }
+
+    /// Takes over, with what an earlier scheduler settled.
+    fn recover(&self, ctx: &mut Context<Self>) {
+        let (queue, addr) = (self.transport.results.clone(), ctx.address());
+        let read = async move {
+            let mut from = Seq(1);
+            loop {
+                let items = match queue.replay(from, REPLAY_CHUNK).await {
+                    Ok(items) => items,
+                    Err(error) => {
+                        warn!(%error, "settled results can't be read: some will be computed again");
+                        break;
+                    }
+                };
+                let Some(last) = items.last() else { break };
+                from = Seq(last.seq.0 + 1);
+                let seqs = items.iter().map(|item| item.seq).collect();
+                for item in items {
+                    if let Ok(settled) = decode::<Settled>(&item.bytes) {
+                        let _ = addr.send(Input(Event::Recovered(settled))).await;
+                    }
+                }
+                let _ = addr.send(Kept(seqs)).await;
+            }
+            // The time of start, in µs: later than that of any scheduler before.
+            let epoch = Epoch(now().0);
+            info!(epoch = epoch.0, "scheduler leads");
+            let _ = addr.send(Input(Event::TookOver { epoch })).await;
+        };
+        ctx.spawn(read.into_actor(self));
+    }
+
+    /// Tells the machine when the next two blocks stop taking results.
+    fn tell_slot(&mut self, ctx: &mut Context<Self>) {
+        let at = now();
+        let (cutoff, next_cutoff) = match self.timetable {
+            Timetable::AtOnce => {
+                let cutoff = at.saturating_add(AT_ONCE_WINDOW);
+                (cutoff, cutoff.saturating_add(AT_ONCE_WINDOW))
+            }
+            Timetable::Slots(slot) => {
+                let lead = Micros((slot.0 / 5).min(BUILD_LEAD_MAX.0));
+                let next = (at.saturating_add(lead).0 / slot.0 + 1) * slot.0;
+                let cutoff = Micros(next).saturating_sub(lead);
+                (cutoff, cutoff.saturating_add(slot))
+            }
+        };
+        let slot = Slot {
+            height: self.chain.head().height,
+            cutoff,
+            next_cutoff,
+        };
+        self.input(Event::Head(slot), ctx);
+    }
+
+    fn block(&mut self, head: &ChainHead, ctx: &mut Context<Self>) {
+        if let Some(executed) = &head.executed {
+            let price = multiplier(&head.state).max(1);
+            // Requests are paid for block by block: the first transaction stands for all that were consumed.
+            let mut keys: Vec<_> = executed.block.witness.iter().map(|e| e.key).collect();
+            for receipt in &executed.receipts {
+                let included = Included {
+                    id: receipt.tx_hash,
+                    sender: receipt.from,
+                    igas: Igas(receipt.inference_gas_used / price),
+                    keys: std::mem::take(&mut keys),
+                };
+                self.input(Event::Included(included), ctx);
+            }
+        }
+        self.tell_slot(ctx);
+    }
+
+    fn input(&mut self, event: Event, ctx: &mut Context<Self>) {
+        let mut effects = Vec::new();
+        self.machine.apply(now(), event, &mut effects);
+        let mut settled = Vec::new();
+        for effect in effects {
+            self.perform(effect, &mut settled, ctx);
+        }
+        if !settled.is_empty() {
+            self.keep(settled, ctx);
+        }
+    }
+
+    fn perform(&self, effect: Effect, settled: &mut Vec<Settled>, ctx: &mut Context<Self>) {
+        let subjects = self.subjects;
+        match effect {
+            Effect::Assign(work) => {
+                debug!(lease = work.lease.0, shard = %work.shard, requests = work.requests.len(), "assigned");
+                self.publish(subjects.assign(work.shard), encode(&work), ctx);
+            }
+            Effect::Cancel(cancel) => {
+                self.publish(subjects.cancel(cancel.shard), encode(&cancel), ctx);
+            }
+            Effect::Prefetch(prefetch) => {
+                self.publish(subjects.prefetch(prefetch.shard), encode(&prefetch), ctx);
+            }
+            Effect::Settle(answer) => {
+                self.publish(subjects.settled(), encode(&answer), ctx);
+                settled.push(answer);
+            }
+            Effect::Resend(answer) => self.publish(subjects.settled(), encode(&answer), ctx),
+            Effect::Defer(deferral) => {
+                self.publish(subjects.deferral(), encode(&deferral), ctx);
+            }
+            Effect::Quarantine(evidence) => {
+                error!(
+                    shard = %evidence.shard,
+                    request = %evidence.answer.key,
+                    said = %evidence.answer.outcome.hash(),
+                    majority = %evidence.outcome_hash,
+                    "shard answered wrong bits: quarantined"
+                );
+                metrics::counter!("scheduler_quarantines_total").increment(1);
+            }
+            Effect::Fenced => {
+                error!("a younger scheduler is at work: this one stops");
+                ctx.stop();
+            }
+            Effect::Log(record) => debug!(?record, "decision"),
+        }
+    }
+
+    fn publish(&self, subject: String, payload: Bytes, ctx: &mut Context<Self>) {
+        let bus = self.transport.bus.clone();
+        let send = async move {
+            if let Err(error) = bus.publish(&subject, payload).await {
+                warn!(subject, %error, "message was not sent");
+            }
+        };
+        ctx.spawn(send.into_actor(self));
+    }
+
+    /// Makes settled answers durable, so that who takes over does not compute them again.
+    fn keep(&self, settled: Vec<Settled>, ctx: &mut Context<Self>) {
+        let items = settled
+            .iter()
+            .map(|answer| (answer.key.0, encode(answer)))
+            .collect();
+        let (queue, addr) = (self.transport.results.clone(), ctx.address());
+        let append = async move {
+            match queue.append(items).await {
+                Ok(seqs) => {
+                    let _ = addr.send(Kept(seqs)).await;
+                }
+                Err(error) => warn!(%error, "settled results are not durable"),
+            }
+        };
+        ctx.spawn(append.into_actor(self));
+    }
+}
+
+/// Decodes a shard's answer and checks its signatures.
+fn read_answer(payload: &Bytes, chain_id: u64) -> Option<Event> {
+    let kind = codec::kind(payload).ok()?;
+    if kind == AssignmentRefused::KIND {
+        return match decode::<AssignmentRefused>(payload) {
+            Ok(refused) => Some(Event::Refused(refused)),
+            Err(error) => {
+                warn!(%error, "refusal is malformed");
+                None
+            }
+        };
+    }
+    let done = match decode::<AssignmentDone>(payload) {
+        Ok(done) => done,
+        Err(error) => {
+            warn!(%error, "answer is malformed");
+            return None;
+        }
+    };
+    let genuine = done.answers.iter().all(|answer| {
+        answer.attestation.shard == done.shard
+            && check_attestation(
+                &answer.attestation,
+                chain_id,
+                answer.key,
+                answer.outcome.hash(),
+            )
+    });
+    if genuine {
+        return Some(Event::Done(done));
+    }
+    warn!(shard = %done.shard, "answer with a forged signature");
+    metrics::counter!("scheduler_forged_answers_total").increment(1);
+    Some(Event::Forged { shard: done.shard })
+}
+
+impl Handler<Input> for SchedulerActor {
+    type Result = ();
+
+    fn handle(&mut self, Input(event): Input, ctx: &mut Self::Context) {
+        self.input(event, ctx);
+        if !self.tick_waits {
+            // At the end of the mailbox, so after the burst that this message is part of. Where there is no room the
+            // interval's tick does it.
+            self.tick_waits = ctx.address().try_send(Burst).is_ok();
+        }
+    }
+}
+
+impl Handler<Burst> for SchedulerActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Burst, ctx: &mut Self::Context) {
+        self.tick_waits = false;
+        self.input(Event::Tick, ctx);
+    }
+}
+
+impl Handler<Block> for SchedulerActor {
+    type Result = ();
+
+    fn handle(&mut self, Block(head): Block, ctx: &mut Self::Context) {
+        self.block(&head, ctx);
+    }
+}
+
+impl Handler<Kept> for SchedulerActor {
+    type Result = ();
+
+    /// The durable queue keeps the newest results alone.
+    fn handle(&mut self, Kept(seqs): Kept, ctx: &mut Self::Context) {
+        self.kept.extend(seqs);
+        let surplus = self.kept.len().saturating_sub(RESULTS_KEPT);
+        if surplus == 0 {
+            return;
+        }
+        let old: Vec<_> = self.kept.drain(..surplus).collect();
+        let queue = self.transport.results.clone();
+        let remove = async move {
+            if let Err(error) = queue.remove(&old).await {
+                warn!(%error, "old results can't be removed");
+            }
+        };
+        ctx.spawn(remove.into_actor(self));
+    }
+}
+
+impl Handler<Stop> for SchedulerActor {
+    type Result = ();
+
+    /// What is under way is left: shards answer, and who comes next takes it.
+    fn handle(&mut self, _: Stop, ctx: &mut Self::Context) {
+        ctx.stop();
+    }
+}
