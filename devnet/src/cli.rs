@@ -1,0 +1,177 @@
+//! The command line.
+
+use crate::config::Backend;
+use clap::{Args, Parser, Subcommand};
+use penstock_evm::Hardfork;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+/// An EVM devnet whose contracts call machine-learning models and get the answer in the same transaction.
+#[derive(Debug, Parser)]
+#[command(name = "penstock", version, propagate_version = true)]
+pub struct Cli {
+    /// What to log, as tracing's env-filter has it (`info`, `penstock=debug`, ...).
+    #[arg(long, global = true, env = "PENSTOCK_LOG", default_value = "warn")]
+    pub log: String,
+    /// Log lines as JSON.
+    #[arg(long, global = true, env = "PENSTOCK_LOG_JSON")]
+    pub log_json: bool,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Start the whole devnet in one process.
+    Up(Box<UpArgs>),
+    /// Deploy three contracts that call models on a running devnet, use them with real data, and print what happened.
+    Demo(DemoArgs),
+    /// Models: add to a running devnet, list, inspect, run.
+    #[command(subcommand)]
+    Model(ModelCommand),
+    /// Execute every block of a data folder again, from log and witness alone, and compare.
+    Replay(ReplayArgs),
+    /// Print the configuration that `up` would use, resolved.
+    Config(Box<UpArgs>),
+    /// Say what this machine has: processor, GPU and Vulkan drivers, nats-server.
+    Doctor,
+}
+
+/// Options of `up` and `config`. What is given here wins over the environment (`PENSTOCK_...`), which wins over the
+/// file, which wins over the defaults.
+#[derive(Debug, Default, Args)]
+pub struct UpArgs {
+    /// Configuration file (TOML). `penstock config` prints one.
+    #[arg(long, short, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Port of JSON-RPC over HTTP and WebSocket; 0 takes a free one. Default 8545.
+    #[arg(long, short)]
+    pub port: Option<u16>,
+    /// Address to listen on. Default 127.0.0.1.
+    #[arg(long)]
+    pub host: Option<IpAddr>,
+    /// Chain id. Default 31337.
+    #[arg(long)]
+    pub chain_id: Option<u64>,
+    /// EVM rules: paris, shanghai, cancun, prague, osaka. Default: the newest.
+    #[arg(long)]
+    pub hardfork: Option<Hardfork>,
+    /// Make a block every so often (`1s`, `250ms`), empty or not. Default: as soon as a transaction is ready.
+    #[arg(long, short, value_name = "SPAN")]
+    pub block_time: Option<String>,
+    /// Folder of the chain's data. Default: a temporary folder, gone when the devnet stops.
+    #[arg(long, short, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Folder of ONNX models to load beside the built-in ones; a model's id is its file name.
+    #[arg(long, value_name = "DIR")]
+    pub models: Option<PathBuf>,
+    /// Number of inference shards. Default 2, so that modes with a quorum work.
+    #[arg(long)]
+    pub shards: Option<u16>,
+    /// Where inference runs. Default auto: the GPU if there is one, else the CPU.
+    #[arg(long, value_enum)]
+    pub backend: Option<Backend>,
+    /// Use this nats-server as bus, log, queue and blob store, instead of memory and the data folder.
+    #[arg(long, value_name = "URL")]
+    pub nats: Option<String>,
+    /// Keep the state of every block, not of the last 1,024 alone.
+    #[arg(long)]
+    pub archive: bool,
+    /// Number of funded accounts. Default 10.
+    #[arg(long, short)]
+    pub accounts: Option<u32>,
+    /// Ether of each. Default 10000.
+    #[arg(long)]
+    pub balance: Option<u64>,
+    /// Mnemonic of the funded accounts. Default: "test test test test test test test test test test test junk".
+    #[arg(long, value_name = "WORDS")]
+    pub mnemonic: Option<String>,
+    /// Print no banner.
+    #[arg(long, short)]
+    pub quiet: bool,
+    /// Write the address of JSON-RPC to this file when everything runs: for scripts.
+    #[arg(long, value_name = "FILE")]
+    pub ready_file: Option<PathBuf>,
+}
+
+/// Options of `demo`.
+#[derive(Clone, Debug, Args)]
+pub struct DemoArgs {
+    /// JSON-RPC of the devnet.
+    #[arg(
+        long,
+        env = "PENSTOCK_RPC_URL",
+        default_value = "http://127.0.0.1:8545"
+    )]
+    pub rpc_url: String,
+    /// Transactions to each contract.
+    #[arg(long, default_value_t = 100)]
+    pub transactions: usize,
+}
+
+/// What to do with models.
+#[derive(Debug, Subcommand)]
+pub enum ModelCommand {
+    /// Check a model, upload it, and register it on a running devnet.
+    Add {
+        /// The ONNX file.
+        file: PathBuf,
+        /// Id that contracts use. Default: the file's name without its ending.
+        #[arg(long)]
+        cid: Option<String>,
+        /// JSON-RPC of the devnet.
+        #[arg(
+            long,
+            env = "PENSTOCK_RPC_URL",
+            default_value = "http://127.0.0.1:8545"
+        )]
+        rpc_url: String,
+    },
+    /// List the models of a running devnet.
+    List {
+        /// JSON-RPC of the devnet.
+        #[arg(
+            long,
+            env = "PENSTOCK_RPC_URL",
+            default_value = "http://127.0.0.1:8545"
+        )]
+        rpc_url: String,
+    },
+    /// Show a model's operators, signature, cost and memory, or why it can't be used.
+    Inspect {
+        /// The ONNX file.
+        file: PathBuf,
+    },
+    /// Run a model here, without a devnet.
+    Run {
+        /// The ONNX file.
+        file: PathBuf,
+        /// An input as NAME=JSON, as in `--input 'x=[[1.0, 2.0]]'`. Without: zeros.
+        #[arg(long, value_name = "NAME=JSON")]
+        input: Vec<String>,
+        /// Where to run it; `all` compares and fails where the bits differ.
+        #[arg(long, value_enum, default_value_t = RunBackend::Cpu)]
+        backend: RunBackend,
+    },
+}
+
+/// Where `model run` runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum RunBackend {
+    /// The processor.
+    Cpu,
+    /// The first GPU, or software Vulkan driver.
+    Gpu,
+    /// Both, compared.
+    All,
+}
+
+/// Options of `replay`.
+#[derive(Debug, Args)]
+pub struct ReplayArgs {
+    /// Folder of the chain's data. No devnet may run on it.
+    #[arg(long, short, value_name = "DIR")]
+    pub data: PathBuf,
+}

@@ -1,0 +1,411 @@
+//! The configuration: defaults, then a file, then the environment, then the command line.
+
+use crate::cli::UpArgs;
+use eyre::{WrapErr, bail, eyre};
+use figment::Figment;
+use figment::providers::{Env, Format, Serialized, Toml};
+use penstock_evm::Hardfork;
+use penstock_rules::ids::Micros;
+use penstock_rules::producer::Timetable;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+
+/// The mnemonic that anvil and Hardhat use: its keys are public, its accounts worth nothing.
+pub const MNEMONIC_DEFAULT: &str = "test test test test test test test test test test test junk";
+
+/// Where inference runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Backend {
+    /// A GPU if there is one (software drivers do not count), else the processor.
+    #[default]
+    Auto,
+    /// The processor.
+    Cpu,
+    /// A Vulkan device, software drivers included.
+    Gpu,
+}
+
+/// Everything that can be configured.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Folder of the chain's data; none: a temporary one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data: Option<PathBuf>,
+    /// The chain.
+    pub chain: ChainConfig,
+    /// Accounts that have ether from the start.
+    pub accounts: AccountsConfig,
+    /// JSON-RPC.
+    pub rpc: RpcConfig,
+    /// Block production.
+    pub producer: ProducerConfig,
+    /// Inference.
+    pub inference: InferenceConfig,
+    /// The transport between actors.
+    pub nats: NatsConfig,
+    /// What the store keeps.
+    pub store: StoreConfig,
+}
+
+/// The chain.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ChainConfig {
+    /// EIP-155 chain id.
+    pub id: u64,
+    /// EVM rules.
+    pub hardfork: Hardfork,
+    /// Gas of a block.
+    pub block_gas_limit: u64,
+    /// Inference units of a block.
+    pub igas_limit: u64,
+}
+
+/// Accounts that have ether from the start.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AccountsConfig {
+    /// BIP-39 words.
+    pub mnemonic: String,
+    /// How many.
+    pub count: u32,
+    /// Ether of each.
+    pub balance: u64,
+}
+
+/// JSON-RPC.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RpcConfig {
+    /// Address to listen on.
+    pub host: IpAddr,
+    /// Port; 0 takes a free one.
+    pub port: u16,
+    /// Longest wait of a call for its inference, in ms.
+    pub call_timeout_ms: u64,
+}
+
+/// Block production.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ProducerConfig {
+    /// `auto` (as soon as a transaction is ready), or a span such as `1s` or `250ms`.
+    pub block_time: BlockTime,
+}
+
+/// When blocks are made, as people write it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct BlockTime(pub String);
+
+impl Default for BlockTime {
+    fn default() -> Self {
+        Self("auto".into())
+    }
+}
+
+/// Inference.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct InferenceConfig {
+    /// Number of shards in this process.
+    pub shards: u16,
+    /// Where they compute.
+    pub backend: Backend,
+    /// Folder of models beside the built-in ones.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub models: Option<PathBuf>,
+    /// For tests: models (by id) whose answers a shard holds back for so many milliseconds.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub test_delay_ms: BTreeMap<String, u64>,
+}
+
+/// The transport between actors.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct NatsConfig {
+    /// A nats-server with JetStream; none: memory, and the data folder.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+    /// Copies of every stream: 1, 3 or 5.
+    pub replicas: Replicas,
+}
+
+/// Copies of a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Replicas(pub usize);
+
+impl Default for Replicas {
+    fn default() -> Self {
+        Self(1)
+    }
+}
+
+/// What the store keeps.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct StoreConfig {
+    /// Blocks whose state can be read.
+    pub history_blocks: u64,
+    /// Keep the state of every block.
+    pub archive: bool,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            data: None,
+            chain: ChainConfig::default(),
+            accounts: AccountsConfig::default(),
+            rpc: RpcConfig::default(),
+            producer: ProducerConfig::default(),
+            inference: InferenceConfig::default(),
+            nats: NatsConfig::default(),
+            store: StoreConfig::default(),
+        }
+    }
+}
+
+impl Default for ChainConfig {
+    fn default() -> Self {
+        let spec = penstock_evm::ChainSpec::default();
+        Self {
+            id: spec.chain_id,
+            hardfork: spec.hardfork,
+            block_gas_limit: spec.block_gas_limit,
+            igas_limit: spec.igas_limit.0,
+        }
+    }
+}
+
+impl Default for AccountsConfig {
+    fn default() -> Self {
+        Self {
+            mnemonic: MNEMONIC_DEFAULT.into(),
+            count: 10,
+            balance: 10_000,
+        }
+    }
+}
+
+impl Default for RpcConfig {
+    fn default() -> Self {
+        Self {
+            host: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            port: 8545,
+            call_timeout_ms: 5_000,
+        }
+    }
+}
+
+impl Default for InferenceConfig {
+    fn default() -> Self {
+        Self {
+            shards: 2,
+            backend: Backend::Auto,
+            models: None,
+            test_delay_ms: BTreeMap::new(),
+        }
+    }
+}
+
+impl Default for StoreConfig {
+    fn default() -> Self {
+        Self {
+            history_blocks: 1_024,
+            archive: false,
+        }
+    }
+}
+
+impl Config {
+    /// Reads file and environment, and lays the command line over them.
+    ///
+    /// # Errors
+    /// Names the key and the place where a value is wrong.
+    pub fn resolve(args: &UpArgs) -> eyre::Result<Self> {
+        let mut figment = Figment::from(Serialized::defaults(Self::default()));
+        if let Some(file) = &args.config {
+            if !file.is_file() {
+                bail!("configuration file {} does not exist", file.display());
+            }
+            figment = figment.merge(Toml::file_exact(file));
+        }
+        // PENSTOCK_RPC__PORT=1 sets rpc.port. Names without "__" belong to other things (PENSTOCK_RPC_URL, ...).
+        figment = figment.merge(
+            Env::prefixed("PENSTOCK_")
+                .filter(|key| key.as_str().contains("__"))
+                .split("__"),
+        );
+        let mut config: Self = figment.extract().wrap_err("configuration is wrong")?;
+        config.overlay(args);
+        config.check()?;
+        Ok(config)
+    }
+
+    fn overlay(&mut self, args: &UpArgs) {
+        fn set<T: Clone>(to: &mut T, from: &Option<T>) {
+            if let Some(value) = from {
+                *to = value.clone();
+            }
+        }
+        set(&mut self.rpc.port, &args.port);
+        set(&mut self.rpc.host, &args.host);
+        set(&mut self.chain.id, &args.chain_id);
+        set(&mut self.chain.hardfork, &args.hardfork);
+        set(
+            &mut self.producer.block_time,
+            &args.block_time.clone().map(BlockTime),
+        );
+        set(&mut self.inference.shards, &args.shards);
+        set(&mut self.inference.backend, &args.backend);
+        set(&mut self.accounts.count, &args.accounts);
+        set(&mut self.accounts.balance, &args.balance);
+        set(&mut self.accounts.mnemonic, &args.mnemonic);
+        self.data = args.data.clone().or(self.data.take());
+        self.inference.models = args.models.clone().or(self.inference.models.take());
+        self.nats.url = args.nats.clone().or(self.nats.url.take());
+        self.store.archive |= args.archive;
+    }
+
+    fn check(&self) -> eyre::Result<()> {
+        self.timetable()?;
+        if self.inference.shards == 0 {
+            bail!("inference.shards is 0: nothing would ever be computed; give at least 1");
+        }
+        if self.accounts.count == 0 || self.accounts.count > ACCOUNTS_MAX {
+            bail!(
+                "accounts.count is {}: give 1 to {ACCOUNTS_MAX}",
+                self.accounts.count
+            );
+        }
+        if ![1, 3, 5].contains(&self.nats.replicas.0) {
+            bail!(
+                "nats.replicas is {}: a stream has 1, 3 or 5 copies",
+                self.nats.replicas.0
+            );
+        }
+        Ok(())
+    }
+
+    /// When blocks are made.
+    ///
+    /// # Errors
+    /// Where `producer.block_time` is no span.
+    pub fn timetable(&self) -> eyre::Result<Timetable> {
+        let text = self.producer.block_time.0.trim();
+        if text == "auto" {
+            return Ok(Timetable::AtOnce);
+        }
+        let span = span(text).wrap_err("producer.block_time is wrong")?;
+        if span < BLOCK_TIME_MIN {
+            bail!("producer.block_time is {text}: the shortest slot is {BLOCK_TIME_MIN}");
+        }
+        Ok(Timetable::Slots(span))
+    }
+}
+
+/// Funded accounts at most: their keys are derived at every start, at about 1 ms each.
+const ACCOUNTS_MAX: u32 = 1_000;
+
+/// Shortest slot: two flushes of the store fit in it, on the disks that we measured.
+const BLOCK_TIME_MIN: Micros = Micros::from_millis(50);
+
+/// Reads `1s`, `250ms`, `2m` or a number of seconds.
+fn span(text: &str) -> eyre::Result<Micros> {
+    let (number, unit_us) = if let Some(n) = text.strip_suffix("ms") {
+        (n, 1_000)
+    } else if let Some(n) = text.strip_suffix('s') {
+        (n, 1_000_000)
+    } else if let Some(n) = text.strip_suffix('m') {
+        (n, 60_000_000)
+    } else {
+        (text, 1_000_000)
+    };
+    let number: u64 = number
+        .trim()
+        .parse()
+        .map_err(|_| eyre!("{text:?} is no span: write 1s, 250ms, or auto"))?;
+    number
+        .checked_mul(unit_us)
+        .map(Micros)
+        .ok_or_else(|| eyre!("{text:?} is too long"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write(text: &str) -> (tempfile::TempDir, UpArgs) {
+        let dir = tempfile::tempdir().expect("a folder");
+        let file = dir.path().join("penstock.toml");
+        std::fs::write(&file, text).expect("a file");
+        let args = UpArgs {
+            config: Some(file),
+            ..UpArgs::default()
+        };
+        (dir, args)
+    }
+
+    #[test]
+    fn what_config_prints_is_read_back_as_it_was() {
+        let config = Config::default();
+        let (_dir, args) = write(&toml::to_string(&config).expect("toml"));
+        assert_eq!(Config::resolve(&args).expect("a configuration"), config);
+    }
+
+    #[test]
+    fn the_command_line_wins_over_the_file() {
+        let (_dir, mut args) = write("[rpc]\nport = 1\n[producer]\nblock_time = \"2s\"\n");
+        args.port = Some(9);
+        let config = Config::resolve(&args).expect("a configuration");
+        assert_eq!(config.rpc.port, 9);
+        assert_eq!(
+            config.timetable().expect("a span"),
+            Timetable::Slots(Micros::from_secs(2))
+        );
+    }
+
+    #[test]
+    fn a_wrong_value_is_refused_by_name() {
+        for (text, culprit) in [
+            ("[rpc]\nprot = 1\n", "prot"),
+            ("[rpc]\nport = 70000\n", "port"),
+            ("[producer]\nblock_time = \"soon\"\n", "block_time"),
+            ("[producer]\nblock_time = \"1ms\"\n", "block_time"),
+            ("[inference]\nshards = 0\n", "shards"),
+            ("[chain]\nhardfork = \"berlin\"\n", "hardfork"),
+            ("[nats]\nreplicas = 2\n", "replicas"),
+        ] {
+            let (_dir, args) = write(text);
+            let error = format!("{:?}", Config::resolve(&args).expect_err(text));
+            assert!(error.contains(culprit), "{text}: {error}");
+        }
+        let args = UpArgs {
+            config: Some("/nowhere/penstock.toml".into()),
+            ..UpArgs::default()
+        };
+        let error = Config::resolve(&args).expect_err("no such file");
+        assert!(error.to_string().contains("/nowhere/penstock.toml"));
+    }
+
+    #[test]
+    fn spans_are_read_as_people_write_them() {
+        for (text, micros) in [
+            ("1s", 1_000_000),
+            ("250ms", 250_000),
+            ("2m", 120_000_000),
+            ("3", 3_000_000),
+        ] {
+            assert_eq!(span(text).expect(text), Micros(micros));
+        }
+        for text in ["", "s", "-1s", "1h", "99999999999999999999s"] {
+            assert!(span(text).is_err(), "{text}");
+        }
+    }
+}
