@@ -1,1 +1,3 @@
-//! Placeholder.
+//! What the tests of several crates share. The tests themselves stand in `tests/`.
+
+pub mod harness;
