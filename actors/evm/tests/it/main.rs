@@ -1,0 +1,9 @@
+//! The whole path, with Solidity contracts: discover, settle, build, verify.
+
+mod devnet;
+
+mod blocks;
+mod calls;
+mod discovery;
+mod kinds;
+mod tampering;
