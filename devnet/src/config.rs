@@ -29,7 +29,7 @@ pub enum Backend {
 }
 
 /// Everything that can be configured.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Folder of the chain's data; none: a temporary one.
@@ -154,21 +154,6 @@ pub struct StoreConfig {
     pub history_blocks: u64,
     /// Keep the state of every block.
     pub archive: bool,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            data: None,
-            chain: ChainConfig::default(),
-            accounts: AccountsConfig::default(),
-            rpc: RpcConfig::default(),
-            producer: ProducerConfig::default(),
-            inference: InferenceConfig::default(),
-            nats: NatsConfig::default(),
-            store: StoreConfig::default(),
-        }
-    }
 }
 
 impl Default for ChainConfig {

@@ -5,7 +5,7 @@ use penstock_rules::request::Settled;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Settled answers by key. Who fills it has checked the attestations' signatures ([`crate::attest`]); execution counts
+/// Settled answers by key. Who fills it has checked the attestations' signatures ([`crate::attest()`]); execution counts
 /// them against the quorum and the shard registry.
 pub trait Results: Send + Sync {
     /// The settled answer, where there is one.

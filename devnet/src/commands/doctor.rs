@@ -9,7 +9,10 @@ use penstock_wire::{FoundServer, find_server};
 /// Never: what is missing is part of the answer.
 pub fn run() -> eyre::Result<()> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    println!("processor     {threads} threads, {}", std::env::consts::ARCH);
+    println!(
+        "processor     {threads} threads, {}",
+        std::env::consts::ARCH
+    );
     let adapters = adapters();
     if adapters.is_empty() {
         println!("vulkan        none: inference runs on the processor");

@@ -19,7 +19,7 @@ pub fn run(cli: Cli) -> eyre::Result<()> {
     start_logs(&cli.log, cli.log_json)?;
     match cli.command {
         Command::Up(args) => up::run(&args),
-        Command::Demo(_) => eyre::bail!("wip"),
+        Command::Demo(_) => eyre::bail!("unsupported: the demo is not in this build"),
         Command::Model(command) => model::run(command),
         Command::Replay(args) => replay::run(&args),
         Command::Config(args) => {
@@ -39,8 +39,8 @@ fn runtime() -> eyre::Result<tokio::runtime::Runtime> {
 }
 
 fn start_logs(filter: &str, json: bool) -> eyre::Result<()> {
-    let filter = EnvFilter::try_new(filter)
-        .wrap_err_with(|| format!("--log {filter:?} is no filter"))?;
+    let filter =
+        EnvFilter::try_new(filter).wrap_err_with(|| format!("--log {filter:?} is no filter"))?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr);

@@ -34,7 +34,10 @@ pub fn run(args: &ReplayArgs) -> eyre::Result<()> {
     let start = genesis_block(&genesis);
     let stored = store.hash_of(Height(0))?;
     if stored != Some(start.hash) {
-        bail!("block 0 differs: stored {stored:?}, computed {}", start.hash);
+        bail!(
+            "block 0 differs: stored {stored:?}, computed {}",
+            start.hash
+        );
     }
     let (mut header, mut state) = (start.header, start.state);
     let bar = ProgressBar::new(head.0);

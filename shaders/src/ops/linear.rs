@@ -250,8 +250,8 @@ fn conv_transpose(cx: &mut Cx<'_, '_>) -> Result<Tensor> {
     }
     let spread = cx.b.filled(ElementType::F32, &dims, 0)?;
     let mut place = spread.clone();
-    for axis in 0..spatial {
-        place = place.sliced(2 + axis, 0, strides[axis], x.dims[2 + axis]);
+    for (axis, &stride) in strides.iter().enumerate().take(spatial) {
+        place = place.sliced(2 + axis, 0, stride, x.dims[2 + axis]);
     }
     cx.b.copy_into(&x, &place)?;
     let (mut before, mut after) = (vec![0; 2], vec![0; 2]);

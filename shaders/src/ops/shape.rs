@@ -468,8 +468,8 @@ pub(super) fn padded(
         }
         let out = cx.b.map(x.element, &dims, &[&value], |_, a| a[0])?;
         let mut place = out.clone();
-        for axis in 0..x.rank() {
-            place = place.sliced(axis, before[axis], 1, x.dims[axis]);
+        for (axis, (&skipped, &extent)) in before.iter().zip(&x.dims).enumerate() {
+            place = place.sliced(axis, skipped, 1, extent);
         }
         cx.b.copy_into(&x, &place)?;
         return Ok(out);
