@@ -7,7 +7,7 @@
 //! ```
 //!
 //! WGSL fixes integer arithmetic exactly and leaves floats open, so the kernels (`shaders/kernels/`) compute floats on
-//! their bit patterns. The reference of each is in [`crate::num`] and [`crate::cpu`].
+//! their bit patterns. The reference of each is in [`crate::num`] and [`mod@crate::cpu`].
 //!
 //! The weights of a model stay on the device; activations live in one arena, which all plans share and which grows to
 //! the largest; a run writes the inputs, records one compute pass, and reads the outputs back.

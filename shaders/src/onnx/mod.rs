@@ -1,7 +1,7 @@
 //! Reading ONNX files: untrusted bytes to a [`Graph`], within [`Limits`].
 //!
-//! Three gates, each cheap for what the next one would cost: [`scan`] counts messages and depth on the wire before
-//! anything is allocated for them; `prost` decodes; [`import`] resolves names, checks types and sizes, and copies
+//! Three gates, each cheap for what the next one would cost: `scan` counts messages and depth on the wire before
+//! anything is allocated for them; `prost` decodes; `import` resolves names, checks types and sizes, and copies
 //! constants. External data are refused: a model is one file.
 
 mod import;
