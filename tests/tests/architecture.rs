@@ -7,6 +7,7 @@ use std::process::Command;
 /// Package, and the packages of ours that it may depend on.
 const BORDERS: &[(&str, &[&str])] = &[
     ("penstock-rules", &[]),
+    ("penstock-sim", &["penstock-rules"]),
     ("penstock-evm", &["penstock-rules"]),
     ("penstock-wire", &["penstock-rules"]),
     ("penstock-store", &["penstock-rules"]),
@@ -37,6 +38,9 @@ const SOLE_USERS: &[(&str, &str)] = &[
 
 /// What the machines are built on, and nothing else.
 const RULES_DEPENDENCIES: &[&str] = &["alloy-primitives", "alloy-rlp", "serde", "thiserror"];
+
+/// What the simulator is built on, and nothing else.
+const SIM_DEPENDENCIES: &[&str] = &["alloy-primitives", "penstock-rules", "thiserror"];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -124,13 +128,21 @@ fn each_heavy_library_has_one_user() {
 }
 
 #[test]
-fn the_machines_are_built_on_nothing_that_could_make_them_impure() {
-    let deps = &dependencies()["penstock-rules"];
-    let allowed: BTreeSet<_> = RULES_DEPENDENCIES.iter().map(|d| (*d).to_owned()).collect();
-    assert_eq!(*deps, allowed);
-    let lib = std::fs::read_to_string(root().join("actors/rules/src/lib.rs")).expect("lib.rs");
-    for lint in ["float_arithmetic", "disallowed_types", "disallowed_methods"] {
-        assert!(lib.contains(&format!("clippy::{lint}")), "{lint} is denied");
+fn machines_and_simulator_are_built_on_nothing_that_could_make_them_impure() {
+    let all = dependencies();
+    for (package, folder, allowed) in [
+        ("penstock-rules", "actors/rules", RULES_DEPENDENCIES),
+        ("penstock-sim", "actors/sim", SIM_DEPENDENCIES),
+    ] {
+        let allowed: BTreeSet<_> = allowed.iter().map(|d| (*d).to_owned()).collect();
+        assert_eq!(all[package], allowed, "{package}");
+        let folder = root().join(folder);
+        let lib = std::fs::read_to_string(folder.join("src/lib.rs")).expect("lib.rs");
+        for lint in ["float_arithmetic", "disallowed_types", "disallowed_methods"] {
+            let lint = format!("clippy::{lint}");
+            assert!(lib.contains(&lint), "{package} denies {lint}");
+        }
+        assert!(folder.join("clippy.toml").exists(), "{package} bans types");
     }
 }
 
