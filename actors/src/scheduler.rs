@@ -112,6 +112,12 @@ impl Actor for SchedulerActor {
             actor.input(Event::Tick, ctx);
         });
     }
+
+    fn stopped(&mut self, _: &mut Self::Context) {
+        // What waits now waits elsewhere: autoscalers take the highest of all nodes.
+        metrics::gauge!("scheduler_gangs_waiting").set(0.0);
+        metrics::gauge!("scheduler_leases").set(0.0);
+    }
 }
 
 impl SchedulerActor {
@@ -241,6 +247,9 @@ impl SchedulerActor {
             next_cutoff,
         };
         self.input(Event::Head(slot), ctx);
+        let (gangs, leases, _) = self.machine.load();
+        metrics::gauge!("scheduler_gangs_waiting").set(gangs as f64);
+        metrics::gauge!("scheduler_leases").set(leases as f64);
     }
 
     fn block(&mut self, head: &ChainHead, ctx: &mut Context<Self>) {
