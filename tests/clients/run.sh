@@ -61,6 +61,7 @@ client() {
 }
 client node ethers.mjs "$url"
 client node cast.mjs "$url"
+client node traces.mjs "$url"
 client "$python" sdk.py "$url"
 
 if [ "$failed" -gt 0 ] && [ -s "$scratch/log" ]; then

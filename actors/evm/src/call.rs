@@ -1,19 +1,21 @@
-//! Calls that change nothing: `eth_call`, `eth_estimateGas`.
+//! Calls that change nothing: `eth_call`, `eth_estimateGas`, `eth_createAccessList`, `debug_traceCall`.
 
 use crate::attest::Attesters;
 use crate::discover::{self, DiscoverLimits, Probed, probe};
-use crate::overlay::{Backend, BackendError, Changes};
+use crate::overlay::{Backend, BackendError, Changes, View};
 use crate::precompile::Stop;
 use crate::results::Results;
-use crate::run::{CALL_STIPEND, RunError, Scene};
+use crate::run::{CALL_STIPEND, Checks, Manner, RunError, Scene, run_inspected};
 use crate::spec::{BlockEnv, ChainSpec};
 use crate::system;
+use crate::trace::{Place, TraceError, Traced, Tracer, watch};
 use alloy_primitives::{Address, B256, Bytes, Log, TxKind, U256};
 use penstock_rules::message::GangRequest;
 use penstock_rules::state::EMPTY_CODE_HASH;
 use revm::context::TxEnv;
 use revm::context::result::ExecutionResult;
-use revm::context_interface::transaction::AccessListItem;
+use revm::context_interface::transaction::{AccessList, AccessListItem};
+use revm_inspectors::access_list::AccessListInspector;
 use std::collections::BTreeMap;
 
 /// What to call.
@@ -97,6 +99,9 @@ const BOUNDS: DiscoverLimits = DiscoverLimits {
     simulation_gas_per_lane: discover::SIMULATION_GAS_PER_LANE_MAX,
 };
 
+/// Runs of one access list: a list that is still not complete after these follows its own content, and never will be.
+const ACCESS_LIST_RUNS_MAX: u32 = 32;
+
 /// Estimates are as near as this, in parts of a thousand: geth's, which spares half of the runs of an exact search.
 const ESTIMATE_ERROR_PERMILLE: u64 = 15;
 
@@ -128,6 +133,48 @@ pub fn estimate(
         Ok(caller) => caller.estimate(request),
         Err(error) => CallOutcome::Invalid(error.to_string()),
     }
+}
+
+/// Runs a call as [`call`] does, and a tracer watches.
+///
+/// # Errors
+/// What the call came to where it does not run to an end (an answer is missing, or it can't start).
+pub fn trace_call(
+    state: &dyn Backend,
+    spec: &ChainSpec,
+    env: &BlockEnv,
+    request: &CallRequest,
+    results: &dyn Results,
+    tracer: &Tracer,
+) -> Result<Traced, TraceError> {
+    Caller::new(state, spec, env, request, results)?.trace(request, tracer)
+}
+
+/// What a call touches beside its caller, its callee and the precompiles.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccessListed {
+    /// By ascending address, slots ascending.
+    pub list: Vec<(Address, Vec<B256>)>,
+    /// Gas that the call uses with this list.
+    pub gas_used: u64,
+    /// Why the call fails, where it does.
+    pub error: Option<String>,
+}
+
+/// The access list with which a call touches nothing else.
+///
+/// # Errors
+/// What the call came to where it does not run to an end.
+pub fn create_access_list(
+    state: &dyn Backend,
+    spec: &ChainSpec,
+    env: &BlockEnv,
+    request: &CallRequest,
+    results: &dyn Results,
+) -> Result<AccessListed, CallOutcome> {
+    Caller::new(state, spec, env, request, results)
+        .map_err(|error| CallOutcome::Invalid(error.to_string()))?
+        .access_list(request.clone())
 }
 
 struct Caller<'a> {
@@ -175,8 +222,8 @@ impl<'a> Caller<'a> {
         })
     }
 
-    fn run(&self, request: &CallRequest, gas_limit: u64) -> CallOutcome {
-        let tx = TxEnv {
+    fn tx(&self, request: &CallRequest, gas_limit: u64) -> TxEnv {
+        TxEnv {
             tx_type: u8::from(!request.access_list.is_empty()),
             caller: request.from,
             gas_limit,
@@ -185,38 +232,98 @@ impl<'a> Caller<'a> {
             value: request.value,
             data: request.data.clone(),
             chain_id: Some(self.spec.chain_id),
-            access_list: request
-                .access_list
-                .iter()
-                .map(|(address, storage_keys)| AccessListItem {
-                    address: *address,
-                    storage_keys: storage_keys.clone(),
-                })
-                .collect::<Vec<_>>()
-                .into(),
+            access_list: access_list(request),
             ..TxEnv::default()
-        };
-        let scene = Scene {
+        }
+    }
+
+    const fn scene(&self) -> Scene<'_> {
+        Scene {
             spec: self.spec,
             env: self.env,
             attesters: &self.attesters,
             results: self.results,
-        };
-        match probe(scene, self.state, &self.changes, &tx, BOUNDS.bounds()) {
+        }
+    }
+
+    fn run(&self, request: &CallRequest, gas_limit: u64) -> CallOutcome {
+        let tx = self.tx(request, gas_limit);
+        match probe(
+            self.scene(),
+            self.state,
+            &self.changes,
+            &tx,
+            BOUNDS.bounds(),
+        ) {
             Ok(done) => outcome(done.result),
             Err(Probed::Missing(requests)) => CallOutcome::Missing { requests },
-            Err(Probed::Failed(RunError::Stopped(Stop::FeeBelowMarket))) => CallOutcome::Halted {
-                reason: "out of gas: not enough for the inference at today's multiplier".into(),
-                gas_used: gas_limit,
-            },
-            Err(Probed::Failed(RunError::Stopped(_))) => {
-                CallOutcome::Invalid("too many inference requests in one call".into())
-            }
-            Err(Probed::Failed(RunError::BaseFee)) => {
-                CallOutcome::Invalid("gas price is below the base fee".into())
-            }
-            Err(Probed::Failed(RunError::Invalid(why))) => CallOutcome::Invalid(why),
+            Err(Probed::Failed(error)) => failed(error, gas_limit),
         }
+    }
+
+    /// Runs the call, with all its answers there, and a tracer that watches.
+    fn trace(&self, request: &CallRequest, tracer: &Tracer) -> Result<Traced, TraceError> {
+        let view = View {
+            below: self.state,
+            changes: &self.changes,
+        };
+        let tx = self.tx(request, self.gas_limit);
+        let manner = Manner {
+            checks: Checks::Call,
+            ..Manner::EXECUTE
+        };
+        let place = Place {
+            number: self.env.number.0,
+            ..Place::default()
+        };
+        watch(self.scene(), view, tx, manner, tracer, place).map(|(_, traced)| traced)
+    }
+
+    /// Runs the call with ever longer lists, until a run touches nothing that is not listed.
+    fn access_list(&self, mut request: CallRequest) -> Result<AccessListed, CallOutcome> {
+        for _ in 0..ACCESS_LIST_RUNS_MAX {
+            let outcome = self.run(&request, self.gas_limit);
+            let (gas_used, error) = match &outcome {
+                CallOutcome::Missing { .. } | CallOutcome::Invalid(_) => return Err(outcome),
+                CallOutcome::Returned { gas_used, .. } => (*gas_used, None),
+                CallOutcome::Reverted { gas_used, .. } => {
+                    (*gas_used, Some("execution reverted".to_owned()))
+                }
+                CallOutcome::Halted { gas_used, reason } => (*gas_used, Some(reason.clone())),
+            };
+            let touched = self.touched(&request)?;
+            if touched == request.access_list {
+                return Ok(AccessListed {
+                    list: touched,
+                    gas_used,
+                    error,
+                });
+            }
+            request.access_list = touched;
+        }
+        Err(CallOutcome::Invalid(
+            "what the call touches depends on its access list".into(),
+        ))
+    }
+
+    /// Accounts and slots that a run touches, those of the request's own list included.
+    fn touched(&self, request: &CallRequest) -> Result<Vec<(Address, Vec<B256>)>, CallOutcome> {
+        let view = View {
+            below: self.state,
+            changes: &self.changes,
+        };
+        let manner = Manner {
+            checks: Checks::Call,
+            ..Manner::EXECUTE
+        };
+        let mut inspector = AccessListInspector::new(access_list(request));
+        let tx = self.tx(request, self.gas_limit);
+        let (done, _) = run_inspected(self.scene(), view, tx, manner, &mut inspector);
+        done.map_err(|error| failed(error, self.gas_limit))?;
+        let items = inspector.into_access_list().0.into_iter();
+        Ok(items
+            .map(|item| (item.address, item.storage_keys))
+            .collect())
     }
 
     fn estimate(&self, request: &CallRequest) -> CallOutcome {
@@ -257,7 +364,34 @@ impl<'a> Caller<'a> {
     }
 }
 
-fn apply(
+/// What a run came to that has no result of its own.
+fn failed(error: RunError, gas_limit: u64) -> CallOutcome {
+    match error {
+        RunError::Stopped(Stop::FeeBelowMarket) => CallOutcome::Halted {
+            reason: "out of gas: not enough for the inference at today's multiplier".into(),
+            gas_used: gas_limit,
+        },
+        RunError::Stopped(_) => {
+            CallOutcome::Invalid("too many inference requests in one call".into())
+        }
+        RunError::BaseFee => CallOutcome::Invalid("gas price is below the base fee".into()),
+        RunError::Invalid(why) => CallOutcome::Invalid(why),
+    }
+}
+
+fn access_list(request: &CallRequest) -> AccessList {
+    let items = request.access_list.iter();
+    AccessList(
+        items
+            .map(|(address, storage_keys)| AccessListItem {
+                address: *address,
+                storage_keys: storage_keys.clone(),
+            })
+            .collect(),
+    )
+}
+
+pub(crate) fn apply(
     changes: &mut Changes,
     state: &dyn Backend,
     address: Address,

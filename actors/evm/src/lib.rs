@@ -40,9 +40,13 @@ mod system;
 pub mod verify;
 
 pub mod call;
+pub mod trace;
 
 pub use attest::{SigningKey, attest, check_attestation};
-pub use call::{AccountOverride, CallOutcome, CallRequest, call, estimate};
+pub use call::{
+    AccessListed, AccountOverride, CallOutcome, CallRequest, call, create_access_list, estimate,
+    trace_call,
+};
 pub use discover::{DiscoverLimits, Finding, discover_lane};
 pub use execute::{BlockBuilder, ExecutedBlock, PushError};
 pub use genesis::{Genesis, GenesisAccount, genesis_block};
@@ -51,7 +55,8 @@ pub use overlay::{Backend, BackendError, Code, Historic};
 pub use recover::recover;
 pub use results::{NoResults, Results};
 pub use spec::{BlockEnv, ChainSpec, Hardfork, env_of, next_env};
-pub use state::State;
+pub use state::{AccountProof, State};
+pub use trace::{BlockToTrace, Only, TraceError, Traced, Tracer, trace_block};
 pub use verify::{VerifyError, verify};
 
 use penstock_rules::ids::ShardId;

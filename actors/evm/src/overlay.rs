@@ -282,10 +282,10 @@ impl std::fmt::Debug for View<'_> {
     }
 }
 
-impl revm::Database for View<'_> {
+impl revm::DatabaseRef for View<'_> {
     type Error = BackendError;
 
-    fn basic(&mut self, address: Address) -> Result<Option<AccountInfo>, BackendError> {
+    fn basic_ref(&self, address: Address) -> Result<Option<AccountInfo>, BackendError> {
         let account = self.changes.account(self.below, address)?;
         Ok(account.map(|account| AccountInfo {
             balance: account.balance,
@@ -296,7 +296,7 @@ impl revm::Database for View<'_> {
         }))
     }
 
-    fn code_by_hash(&mut self, hash: B256) -> Result<Bytecode, BackendError> {
+    fn code_by_hash_ref(&self, hash: B256) -> Result<Bytecode, BackendError> {
         if hash == EMPTY_CODE_HASH {
             return Ok(Bytecode::default());
         }
@@ -306,12 +306,32 @@ impl revm::Database for View<'_> {
         }
     }
 
-    fn storage(&mut self, address: Address, slot: U256) -> Result<U256, BackendError> {
+    fn storage_ref(&self, address: Address, slot: U256) -> Result<U256, BackendError> {
         self.changes.slot(self.below, address, slot)
     }
 
-    fn block_hash(&mut self, number: u64) -> Result<B256, BackendError> {
+    fn block_hash_ref(&self, number: u64) -> Result<B256, BackendError> {
         self.below.block_hash(Height(number))
+    }
+}
+
+impl revm::Database for View<'_> {
+    type Error = BackendError;
+
+    fn basic(&mut self, address: Address) -> Result<Option<AccountInfo>, BackendError> {
+        revm::DatabaseRef::basic_ref(self, address)
+    }
+
+    fn code_by_hash(&mut self, hash: B256) -> Result<Bytecode, BackendError> {
+        revm::DatabaseRef::code_by_hash_ref(self, hash)
+    }
+
+    fn storage(&mut self, address: Address, slot: U256) -> Result<U256, BackendError> {
+        revm::DatabaseRef::storage_ref(self, address, slot)
+    }
+
+    fn block_hash(&mut self, number: u64) -> Result<B256, BackendError> {
+        revm::DatabaseRef::block_hash_ref(self, number)
     }
 }
 

@@ -116,7 +116,8 @@ pub(crate) fn tx_env(tx: &PoolTx, spec: &ChainSpec) -> Result<TxEnv, Refusal> {
     Ok(environment(&decode(&tx.raw, spec)?, tx.sender))
 }
 
-fn environment(envelope: &TxEnvelope, sender: Address) -> TxEnv {
+/// What the EVM needs of an envelope.
+pub(crate) fn environment(envelope: &TxEnvelope, sender: Address) -> TxEnv {
     TxEnv {
         tx_type: envelope.tx_type() as u8,
         caller: sender,

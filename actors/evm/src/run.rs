@@ -15,15 +15,17 @@ use revm::handler::instructions::EthInstructions;
 use revm::handler::{
     EthFrame, EthPrecompiles, EvmTr, FrameInitOrResult, FrameResult, Handler, MainnetHandler,
 };
+use revm::inspector::{Inspector, InspectorEvmTr, InspectorHandler};
 use revm::interpreter::interpreter::EthInterpreter;
 use revm::interpreter::interpreter_action::FrameInit;
 use revm::interpreter::{CallInputs, FrameInput};
 use revm::state::EvmState;
 
-type Ctx<'a> = Context<revm::context::BlockEnv, TxEnv, CfgEnv, View<'a>, Journal<View<'a>>, ()>;
-type Inner<'a> = Evm<
+pub(crate) type Ctx<'a> =
+    Context<revm::context::BlockEnv, TxEnv, CfgEnv, View<'a>, Journal<View<'a>>, ()>;
+type Inner<'a, I> = Evm<
     Ctx<'a>,
-    (),
+    I,
     EthInstructions<EthInterpreter, Ctx<'a>>,
     Precompiles<'a>,
     EthFrame<EthInterpreter>,
@@ -36,13 +38,13 @@ pub(crate) const CALL_STIPEND: u64 = 2_300;
 ///
 /// That tells a transaction whose gas limit is too low for today's price (it waits) from a contract that gives a call
 /// too little (it runs out of gas, as with any other call).
-struct Machine<'a> {
-    inner: Inner<'a>,
+struct Machine<'a, I> {
+    inner: Inner<'a, I>,
     /// By frame on the stack.
     whole_gas: Vec<bool>,
 }
 
-impl Machine<'_> {
+impl<I> Machine<'_, I> {
     /// Whether the frame that begins now is given all that its caller has: what EIP-150 lets through, 63 parts of 64.
     fn gets_all(&mut self, input: &FrameInput) -> bool {
         let given = match input {
@@ -64,7 +66,7 @@ fn given(call: &CallInputs) -> u64 {
     }
 }
 
-impl<'a> EvmTr for Machine<'a> {
+impl<'a, I> EvmTr for Machine<'a, I> {
     type Context = Ctx<'a>;
     type Instructions = EthInstructions<EthInterpreter, Ctx<'a>>;
     type Precompiles = Precompiles<'a>;
@@ -122,6 +124,35 @@ impl<'a> EvmTr for Machine<'a> {
         result: FrameResult,
     ) -> Result<Option<FrameResult>, ContextDbError<Self::Context>> {
         self.inner.frame_return_result(result)
+    }
+}
+
+/// The machine with a tracer that watches. What it watches is the same machine: no result depends on it.
+impl<'a, I: Inspector<Ctx<'a>>> InspectorEvmTr for Machine<'a, I> {
+    type Inspector = I;
+
+    fn all_inspector(
+        &self,
+    ) -> (
+        &Self::Context,
+        &Self::Instructions,
+        &Self::Precompiles,
+        &FrameStack<Self::Frame>,
+        &I,
+    ) {
+        self.inner.all_inspector()
+    }
+
+    fn all_mut_inspector(
+        &mut self,
+    ) -> (
+        &mut Self::Context,
+        &mut Self::Instructions,
+        &mut Self::Precompiles,
+        &mut FrameStack<Self::Frame>,
+        &mut I,
+    ) {
+        self.inner.all_mut_inspector()
     }
 }
 
@@ -185,6 +216,31 @@ pub(crate) fn run(
     tx: TxEnv,
     manner: Manner,
 ) -> (Result<Done, RunError>, Trace) {
+    let mut machine = machine(scene, view, tx, manner, ());
+    let result = MainnetHandler::default().run(&mut machine);
+    finish(machine, result)
+}
+
+/// As [`run`], and `inspector` watches.
+pub(crate) fn run_inspected<'a, I: Inspector<Ctx<'a>>>(
+    scene: Scene<'a>,
+    view: View<'a>,
+    tx: TxEnv,
+    manner: Manner,
+    inspector: &mut I,
+) -> (Result<Done, RunError>, Trace) {
+    let mut machine = machine(scene, view, tx, manner, inspector);
+    let result = MainnetHandler::default().inspect_run(&mut machine);
+    finish(machine, result)
+}
+
+fn machine<'a, I>(
+    scene: Scene<'a>,
+    view: View<'a>,
+    tx: TxEnv,
+    manner: Manner,
+    inspector: I,
+) -> Machine<'a, I> {
     let spec = scene.spec.hardfork.spec_id();
     let mut cfg = CfgEnv::new_with_spec(spec).with_chain_id(scene.spec.chain_id);
     if manner.checks == Checks::Call {
@@ -211,16 +267,17 @@ pub(crate) fn run(
         whole_gas: false,
     };
     context.set_tx(tx);
-    let mut machine = Machine {
-        inner: Evm::new(
-            context,
-            EthInstructions::new_mainnet_with_spec(spec),
-            precompiles,
-        ),
+    let instructions = EthInstructions::new_mainnet_with_spec(spec);
+    Machine {
+        inner: Evm::new_with_inspector(context, inspector, instructions, precompiles),
         whole_gas: Vec::new(),
-    };
-    let result: Result<ExecutionResult, EVMError<BackendError>> =
-        MainnetHandler::default().run(&mut machine);
+    }
+}
+
+fn finish<I>(
+    mut machine: Machine<'_, I>,
+    result: Result<ExecutionResult, EVMError<BackendError>>,
+) -> (Result<Done, RunError>, Trace) {
     let trace = std::mem::take(&mut machine.inner.precompiles.trace);
     let done = match (result, trace.stop) {
         (_, Some(stop)) => Err(RunError::Stopped(stop)),
@@ -236,7 +293,7 @@ pub(crate) fn run(
     (done, trace)
 }
 
-fn block_env(spec: &ChainSpec, env: &BlockEnv) -> revm::context::BlockEnv {
+pub(crate) fn block_env(spec: &ChainSpec, env: &BlockEnv) -> revm::context::BlockEnv {
     revm::context::BlockEnv {
         number: U256::from(env.number.0),
         beneficiary: env.coinbase,

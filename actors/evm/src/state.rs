@@ -33,7 +33,36 @@ pub(crate) fn analyse(code: Bytes) -> Bytecode {
     Bytecode::new_raw_checked(code.clone()).unwrap_or_else(|_| Bytecode::new_legacy(code))
 }
 
+/// What an account holds, and the trie nodes that prove it against the state root (EIP-1186).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AccountProof {
+    /// The account; none where the proof shows its absence.
+    pub account: Option<Account>,
+    /// Root of its storage.
+    pub storage_root: B256,
+    /// Nodes from the state root down, RLP.
+    pub nodes: Vec<Bytes>,
+    /// Of each slot that was asked for, in that order: its value, and nodes from the storage root down.
+    pub slots: Vec<(U256, Vec<Bytes>)>,
+}
+
 impl State {
+    /// An account and some of its slots, with their proofs.
+    #[must_use]
+    pub fn proof(&self, address: Address, slots: &[U256]) -> AccountProof {
+        let entry = self.accounts.get(&address).cloned().unwrap_or_default();
+        let slot = |slot: &U256| {
+            let key = keccak256(slot.to_be_bytes::<32>());
+            (self.slot_at(address, *slot), entry.storage.proof(key))
+        };
+        AccountProof {
+            account: self.account_at(address),
+            storage_root: entry.storage.root(),
+            nodes: self.trie.proof(keccak256(address)),
+            slots: slots.iter().map(slot).collect(),
+        }
+    }
+
     /// No accounts.
     #[must_use]
     pub fn empty() -> Self {

@@ -3,7 +3,7 @@
 //! Nodes are shared between clones and copied along the path of a change alone. Each remembers its reference (its RLP, or
 //! the hash of it), so a root costs the hashes of what changed since the last one, whichever clone asked first.
 
-use alloy_primitives::{B256, keccak256};
+use alloy_primitives::{B256, Bytes, keccak256};
 use alloy_trie::nodes::{BranchNodeRef, ExtensionNodeRef, LeafNodeRef, RlpNode};
 use alloy_trie::{EMPTY_ROOT_HASH, Nibbles, TrieMask};
 use std::sync::{Arc, OnceLock};
@@ -49,6 +49,35 @@ impl Trie {
         }
     }
 
+    /// The nodes from the root to where `key` is or would be, as RLP: those that stand inside their parent are left out, as
+    /// they come with it.
+    pub(crate) fn proof(&self, key: B256) -> Vec<Bytes> {
+        let mut nodes = Vec::new();
+        let mut path = Nibbles::unpack(key);
+        let mut next = self.root.as_ref();
+        while let Some(node) = next {
+            let mut rlp = Vec::with_capacity(NODE_BYTES);
+            node.encode(&mut rlp);
+            if nodes.is_empty() || rlp.len() >= HASHED_FROM {
+                nodes.push(rlp.into());
+            }
+            next = match &node.kind {
+                Kind::Leaf(..) => None,
+                Kind::Extension(here, child) if path.starts_with(here) => {
+                    path = path.slice(here.len()..);
+                    Some(child)
+                }
+                Kind::Extension(..) => None,
+                Kind::Branch(children) => {
+                    let child = children[digit(&path, 0)].as_ref();
+                    path = path.slice(1..);
+                    child
+                }
+            };
+        }
+        nodes
+    }
+
     /// The root hash.
     pub(crate) fn root(&self) -> B256 {
         let Some(root) = &self.root else {
@@ -61,6 +90,8 @@ impl Trie {
     }
 }
 
+/// Bytes from which on a node's parent holds its hash, and not the node itself.
+const HASHED_FROM: usize = 32;
 /// Bytes of the largest node: a branch of 16 references of 33 bytes each, an empty value, and a list header of 3.
 const NODE_BYTES: usize = 16 * 33 + 1 + 3;
 
@@ -76,7 +107,13 @@ impl Node {
         if let Some(reference) = self.reference.get() {
             return reference.clone();
         }
-        let reference = match &self.kind {
+        let reference = self.encode(buffer);
+        self.reference.get_or_init(|| reference).clone()
+    }
+
+    /// Writes the node's RLP to `buffer`, and gives its reference.
+    fn encode(&self, buffer: &mut Vec<u8>) -> RlpNode {
+        match &self.kind {
             Kind::Leaf(path, value) => {
                 buffer.clear();
                 LeafNodeRef::new(path, value).rlp(buffer)
@@ -99,8 +136,7 @@ impl Node {
                 buffer.clear();
                 BranchNodeRef::new(&stack[..count], TrieMask::new(mask)).rlp(buffer)
             }
-        };
-        self.reference.get_or_init(|| reference).clone()
+        }
     }
 }
 

@@ -117,16 +117,16 @@ impl Drop for Waiting<'_> {
 
 /// What is run, again and again until nothing is missing.
 #[derive(Clone)]
-struct Job {
-    state: Arc<dyn Backend>,
-    spec: Arc<ChainSpec>,
-    env: BlockEnv,
-    request: CallRequest,
+pub(super) struct Job {
+    pub(super) state: Arc<dyn Backend>,
+    pub(super) spec: Arc<ChainSpec>,
+    pub(super) env: BlockEnv,
+    pub(super) request: CallRequest,
     kind: Kind,
 }
 
 #[derive(Clone, Copy)]
-enum Kind {
+pub(super) enum Kind {
     Call,
     Estimate,
 }
@@ -169,7 +169,7 @@ impl Gateway {
         }
     }
 
-    async fn job(
+    pub(super) async fn job(
         &self,
         request: TransactionRequest,
         at: At,
@@ -205,8 +205,16 @@ impl Gateway {
         })
     }
 
+    /// State of the block at `height`, from memory or from the store.
+    pub(super) fn backend(&self, height: Height) -> Result<Arc<dyn Backend>, RpcError> {
+        Ok(match self.blocks.state(height) {
+            Some(chain) => Arc::new(chain.state.clone()),
+            None => Arc::new(Historic(self.store.at(height).map_err(store_error)?)),
+        })
+    }
+
     /// Runs until nothing is missing, or the deadline passes.
-    async fn run(&self, job: Job) -> Result<CallOutcome, RpcError> {
+    pub(super) async fn run(&self, job: Job) -> Result<CallOutcome, RpcError> {
         let _place = self.calls.place()?;
         let start = Instant::now();
         let deadline = start + self.config.call_deadline;
@@ -321,7 +329,7 @@ impl Gateway {
 }
 
 /// The error of an outcome that is no success.
-fn failed(outcome: CallOutcome) -> RpcError {
+pub(super) fn failed(outcome: CallOutcome) -> RpcError {
     match outcome {
         CallOutcome::Reverted { output, .. } => RpcError::Reverted(output),
         CallOutcome::Halted { reason, .. } => RpcError::halted(&reason),

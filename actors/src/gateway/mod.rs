@@ -19,6 +19,7 @@ mod status;
 
 mod calls;
 mod submit;
+mod traces;
 
 mod reader;
 
@@ -55,6 +56,8 @@ pub struct GatewayConfig {
     pub call_deadline: Duration,
     /// Calls that run or wait at the same time. Each holds an EVM for at most some 100 ms, then only its place.
     pub calls_max: usize,
+    /// Traces at the same time; more wait. One can hold some 100 MB of steps.
+    pub traces_max: usize,
     /// How long a submission waits for the mempool's answer, which includes a flush to disk.
     pub submit_timeout: Duration,
 }
@@ -64,6 +67,7 @@ impl Default for GatewayConfig {
         Self {
             call_deadline: Duration::from_secs(10),
             calls_max: 256,
+            traces_max: 4,
             submit_timeout: Duration::from_secs(10),
         }
     }
@@ -136,6 +140,7 @@ pub struct Gateway {
     statuses: Statuses,
     shards: Shards,
     calls: Calls,
+    traces: tokio::sync::Semaphore,
     new_blocks: broadcast::Sender<Arc<ChainBlock>>,
 }
 
@@ -168,6 +173,7 @@ pub async fn start(
         statuses: Statuses::default(),
         shards: Shards::default(),
         calls: Calls::new(config.calls_max),
+        traces: tokio::sync::Semaphore::new(config.traces_max),
         new_blocks: broadcast::channel(BLOCKS_BUFFERED).0,
         head: RwLock::new(Arc::new(Head::new(block.clone(), head.clone()))),
         transport,

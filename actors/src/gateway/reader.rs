@@ -4,15 +4,15 @@ use super::{Gateway, Head, stored};
 use crate::shell::now;
 use alloy_consensus::{Header, Transaction as _};
 use alloy_primitives::{Address, B256, Bloom, Bytes, U256};
-use alloy_rpc_types_eth::TransactionRequest;
+use alloy_rpc_types_eth::{AccessListResult, TransactionRequest};
 use alloy_sol_types::SolValue;
 use async_trait::async_trait;
 use penstock_evm::abi::{encode_output, solidity};
 use penstock_evm::{Results, models, multiplier};
 use penstock_rpc::pipe::{reason_name, stage_name};
 use penstock_rpc::{
-    AnswerView, At, BloomTest, ChainBlock, ChainReader, NumberTensor, Overrides, PendingTx,
-    PoolEntry, QueueView, RpcError, ShardView, StageCount, StringTensor,
+    AnswerView, At, BloomTest, ChainBlock, ChainReader, NumberTensor, Only, Overrides, PendingTx,
+    PoolEntry, ProofView, QueueView, RpcError, ShardView, StageCount, StringTensor, Traced, Tracer,
 };
 use penstock_rules::ids::{Height, RequestKey, TxHash};
 use penstock_rules::model::ModelInfo;
@@ -183,6 +183,56 @@ impl ChainReader for Gateway {
         overrides: Overrides,
     ) -> Result<u64, RpcError> {
         self.run_estimate(request, at, overrides).await
+    }
+
+    async fn access_list(
+        &self,
+        request: TransactionRequest,
+        at: At,
+        overrides: Overrides,
+    ) -> Result<AccessListResult, RpcError> {
+        self.run_access_list(request, at, overrides).await
+    }
+
+    async fn trace_call(
+        &self,
+        request: TransactionRequest,
+        at: At,
+        overrides: Overrides,
+        tracer: Tracer,
+    ) -> Result<Traced, RpcError> {
+        self.run_trace_call(request, at, overrides, tracer).await
+    }
+
+    async fn trace_block(
+        &self,
+        block: Arc<ChainBlock>,
+        only: Only,
+        tracer: Tracer,
+    ) -> Result<Vec<Traced>, RpcError> {
+        self.run_trace_block(block, only, tracer).await
+    }
+
+    async fn proof(
+        &self,
+        address: Address,
+        slots: Vec<U256>,
+        at: At,
+    ) -> Result<ProofView, RpcError> {
+        let chain = match self.state(at) {
+            State::Memory(chain) => chain,
+            State::Stored(height) => return Err(RpcError::NoProof(height)),
+        };
+        let work = tokio::task::spawn_blocking(move || chain.state.proof(address, &slots));
+        let proof = work
+            .await
+            .map_err(|error| RpcError::Internal(error.to_string()))?;
+        Ok(ProofView {
+            account: proof.account.unwrap_or_default(),
+            storage_root: proof.storage_root,
+            nodes: proof.nodes,
+            slots: proof.slots,
+        })
     }
 
     fn next_base_fee(&self) -> u64 {

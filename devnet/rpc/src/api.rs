@@ -149,5 +149,8 @@ pub fn methods(api: Api) -> RpcModule<Api> {
     crate::eth::register(&mut table);
     crate::txpool::register(&mut table);
     crate::pipe::register(&mut table);
+    crate::debug::register(&mut table);
+    crate::trace::register(&mut table);
+    crate::ots::register(&mut table);
     table.finish()
 }

@@ -124,6 +124,22 @@ pub fn receipt(block: &ChainBlock, index: usize) -> Option<TransactionReceipt> {
     })
 }
 
+/// The receipt at `index` of a block, as the receipts root covers it.
+pub fn consensus_receipt(block: &ChainBlock, index: usize) -> Option<ReceiptEnvelope> {
+    let receipt = block.receipts.get(index)?;
+    Some(ReceiptEnvelope::from_typed(
+        block.transactions.get(index)?.tx_type(),
+        ReceiptWithBloom {
+            receipt: ConsensusReceipt {
+                status: Eip658Value::Eip658(receipt.success),
+                cumulative_gas_used: receipt.cumulative_gas_used,
+                logs: receipt.logs.clone(),
+            },
+            logs_bloom: receipt.logs.iter().collect(),
+        },
+    ))
+}
+
 /// All receipts of a block.
 pub fn receipts(block: &ChainBlock) -> Vec<TransactionReceipt> {
     (0..block.receipts.len())

@@ -131,6 +131,18 @@ pub enum RpcError {
         /// How long, in ms.
         waited_ms: u64,
     },
+    /// What is to be traced is in no block.
+    #[error("transaction not found")]
+    TransactionNotFound,
+    /// The first block has no parent to start from.
+    #[error("genesis is not traceable")]
+    GenesisTrace,
+    /// No such tracer, or not with these options; or what it would record passes its limit.
+    #[error("{0}")]
+    Trace(String),
+    /// The trie that would prove it is no longer in memory.
+    #[error("no proof for block {0}: only recent blocks have their tries in memory")]
+    NoProof(Height),
     /// Something that must not happen.
     #[error("internal error: {0}")]
     Internal(String),
@@ -206,6 +218,10 @@ impl RpcError {
             | Self::CallTimeout(_)
             | Self::FilterNotFound
             | Self::UnknownAccount
+            | Self::TransactionNotFound
+            | Self::GenesisTrace
+            | Self::Trace(_)
+            | Self::NoProof(_)
             | Self::InvalidTransaction(_) => code::SERVER,
         }
     }

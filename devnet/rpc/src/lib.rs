@@ -4,7 +4,8 @@
 //!   HTTP / WebSocket, one port (server.rs: CORS, limits, batches, /health, the REST route)
 //!        |
 //!        v
-//!   method tables: eth/*, net_web3, txpool, pipe        params.rs reads arguments
+//!   method tables: eth/*, net_web3, txpool, pipe,       params.rs reads arguments
+//!                  debug, trace, ots
 //!        |                       |                      convert.rs makes Ethereum's JSON
 //!        v                       v                      errors.rs holds every code and text
 //!   ChainReader             TxSubmitter + DevAccounts
@@ -33,13 +34,18 @@ mod net_web3;
 pub mod pipe;
 mod txpool;
 
+mod debug;
+mod ots;
+mod trace;
+
 pub mod accounts;
 
 pub use accounts::DevAccounts;
 pub use errors::RpcError;
 pub use reader::{
-    AnswerView, At, BlockDataError, BloomTest, ChainBlock, ChainReader, NumberTensor, Overrides,
-    PendingTx, PoolEntry, QueueView, ShardView, StageCount, StringTensor,
+    AnswerView, At, BlockDataError, BloomTest, ChainBlock, ChainReader, NumberTensor, Only,
+    Overrides, PendingTx, PoolEntry, ProofView, QueueView, ShardView, StageCount, StringTensor,
+    Traced, Tracer,
 };
 pub use server::{ServeError, ServerConfig, ServerHandle, serve};
 pub use submitter::TxSubmitter;

@@ -24,7 +24,9 @@ pub fn register(table: &mut Table) {
         .add("net_listening", async |_, _| Ok(true))
         .add("net_peerCount", async |_, _| Ok(U64::ZERO))
         .add("rpc_modules", async |_, _| {
-            let modules = ["eth", "net", "pipe", "rpc", "txpool", "web3"];
+            let modules = [
+                "debug", "erigon", "eth", "net", "ots", "pipe", "rpc", "trace", "txpool", "web3",
+            ];
             Ok(BTreeMap::from(modules.map(|name| (name, "1.0"))))
         });
 }

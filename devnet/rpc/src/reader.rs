@@ -3,9 +3,14 @@
 use crate::errors::RpcError;
 use alloy_consensus::{Header, TxEnvelope};
 use alloy_eips::Decodable2718;
+use alloy_primitives::map::HashSet;
 use alloy_primitives::{Address, B256, Bloom, Bytes, U256};
 use alloy_rlp::{Decodable, Encodable};
-use alloy_rpc_types_eth::{BlockOverrides, TransactionRequest, state::StateOverride};
+use alloy_rpc_types_eth::{
+    AccessListResult, BlockOverrides, TransactionRequest, state::StateOverride,
+};
+use alloy_rpc_types_trace::geth::{GethDebugTracingOptions, GethTrace};
+use alloy_rpc_types_trace::parity::{LocalizedTransactionTrace, TraceResults, TraceType};
 use async_trait::async_trait;
 use penstock_rules::block::{Block, WitnessEntry};
 use penstock_rules::ids::{Height, Micros, RequestKey, TxHash};
@@ -259,6 +264,50 @@ pub struct QueueView {
     pub multiplier: u64,
 }
 
+/// What watches a run.
+#[derive(Clone, Debug)]
+pub enum Tracer {
+    /// One of geth's.
+    Geth(Box<GethDebugTracingOptions>),
+    /// Parity's flat list of calls, creations and self-destructions.
+    Calls,
+    /// Parity's replay: the same, steps, and what changed.
+    Replay(HashSet<TraceType>),
+}
+
+/// What a tracer saw of one run.
+#[derive(Clone, Debug)]
+pub enum Traced {
+    /// By [`Tracer::Geth`].
+    Geth(Box<GethTrace>),
+    /// By [`Tracer::Calls`].
+    Calls(Vec<LocalizedTransactionTrace>),
+    /// By [`Tracer::Replay`].
+    Replay(Box<TraceResults>),
+}
+
+/// Which transactions of a block are traced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Only {
+    /// All.
+    Every,
+    /// The one at this index.
+    Index(usize),
+}
+
+/// An account with the trie nodes that prove it (EIP-1186).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ProofView {
+    /// The account; the empty one where there is none.
+    pub account: Account,
+    /// Root of its storage.
+    pub storage_root: B256,
+    /// Nodes from the state root down, RLP.
+    pub nodes: Vec<Bytes>,
+    /// Of each slot that was asked for: its value, and nodes from the storage root down.
+    pub slots: Vec<(U256, Vec<Bytes>)>,
+}
+
 /// Says whether a block with this bloom may hold what is looked for.
 pub type BloomTest = Box<dyn Fn(&Bloom) -> bool + Send>;
 
@@ -315,6 +364,40 @@ pub trait ChainReader: Send + Sync + 'static {
         at: At,
         overrides: Overrides,
     ) -> Result<u64, RpcError>;
+
+    /// The access list with which the call touches nothing else.
+    async fn access_list(
+        &self,
+        request: TransactionRequest,
+        at: At,
+        overrides: Overrides,
+    ) -> Result<AccessListResult, RpcError>;
+
+    /// Runs a call as [`ChainReader::call`] does, and a tracer watches. A call that fails is traced like any other.
+    async fn trace_call(
+        &self,
+        request: TransactionRequest,
+        at: At,
+        overrides: Overrides,
+        tracer: Tracer,
+    ) -> Result<Traced, RpcError>;
+
+    /// Executes a block again, from its parent's state and its witness, and a tracer watches: one item for each
+    /// transaction that was asked for.
+    async fn trace_block(
+        &self,
+        block: Arc<ChainBlock>,
+        only: Only,
+        tracer: Tracer,
+    ) -> Result<Vec<Traced>, RpcError>;
+
+    /// An account and slots of it, with proofs. Tries are kept for recent blocks alone: [`RpcError::NoProof`] before.
+    async fn proof(
+        &self,
+        address: Address,
+        slots: Vec<U256>,
+        at: At,
+    ) -> Result<ProofView, RpcError>;
 
     /// Base fee of the next block, wei per gas.
     fn next_base_fee(&self) -> u64;

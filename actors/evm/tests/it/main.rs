@@ -6,4 +6,5 @@ mod blocks;
 mod calls;
 mod discovery;
 mod kinds;
+mod proofs;
 mod tampering;

@@ -14,6 +14,10 @@ pub fn register(table: &mut Table) {
             let (request, at, overrides) = parse(&api, &args).await?;
             api.reader.call(request, at, overrides).await
         })
+        .add("eth_createAccessList", async |api, args| {
+            let (request, at, overrides) = parse(&api, &args).await?;
+            api.reader.access_list(request, at, overrides).await
+        })
         .add("eth_estimateGas", async |api, args| {
             let (request, at, overrides) = parse(&api, &args).await?;
             api.reader

@@ -9,7 +9,11 @@ use crate::reader::{At, ChainBlock};
 use alloy_consensus::Header;
 use alloy_eips::{BlockId, BlockNumberOrTag, Encodable2718};
 use alloy_primitives::{Address, B256, Bytes, U64, U256};
-use alloy_rpc_types_eth::{AccountInfo, Block, Transaction, TransactionReceipt};
+use alloy_rpc_types_eth::{
+    AccountInfo, Block, EIP1186AccountProofResponse, EIP1186StorageProof, Transaction,
+    TransactionReceipt,
+};
+use alloy_serde::JsonStorageKey;
 use penstock_rules::ids::TxHash;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -63,6 +67,7 @@ fn accounts(table: &mut Table) {
                 .await
                 .map(B256::from)
         })
+        .add("eth_getProof", async |api, args| proof(&api, &args).await)
         .add("eth_getStorageValues", async |api, args| {
             storage_values(&api, &args).await
         })
@@ -85,6 +90,32 @@ fn accounts(table: &mut Table) {
                 code,
             })
         });
+}
+
+/// EIP-1186. Keys come back in the form in which they were asked for: web3.py sends `0x0`.
+async fn proof(api: &Api, args: &Args) -> Result<EIP1186AccountProofResponse, RpcError> {
+    let address: Address = args.need(0)?;
+    let keys: Vec<SlotKey> = args.maybe(1)?.unwrap_or_default();
+    let forms: Vec<JsonStorageKey> = args.maybe(1)?.unwrap_or_default();
+    if keys.len() > STORAGE_VALUES_MAX {
+        return Err(RpcError::TooManyCriteria(STORAGE_VALUES_MAX));
+    }
+    let at = api.state(args.maybe(2)?).await?;
+    let slots = keys.iter().map(|SlotKey(slot)| *slot).collect();
+    let view = api.reader.proof(address, slots, at).await?;
+    Ok(EIP1186AccountProofResponse {
+        address,
+        balance: view.account.balance,
+        code_hash: view.account.code_hash,
+        nonce: view.account.nonce,
+        storage_hash: view.storage_root,
+        account_proof: view.nodes,
+        storage_proof: forms
+            .into_iter()
+            .zip(view.slots)
+            .map(|(key, (value, proof))| EIP1186StorageProof { key, value, proof })
+            .collect(),
+    })
 }
 
 async fn storage_values(api: &Api, args: &Args) -> Result<BTreeMap<Address, Vec<B256>>, RpcError> {

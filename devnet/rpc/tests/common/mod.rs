@@ -7,13 +7,13 @@ use alloy_consensus::transaction::SignerRecoverable;
 use alloy_consensus::{Header, Transaction as _, TxEnvelope};
 use alloy_eips::{Decodable2718, Encodable2718};
 use alloy_primitives::{Address, B256, Bloom, Bytes, Log, LogData, U256, address, b256, keccak256};
-use alloy_rpc_types_eth::TransactionRequest;
+use alloy_rpc_types_eth::{AccessListResult, TransactionRequest};
 use alloy_sol_types::{Revert, SolError};
 use async_trait::async_trait;
 use penstock_rpc::{
-    AnswerView, At, BloomTest, ChainBlock, ChainReader, DevAccounts, NumberTensor, Overrides,
-    PendingTx, PoolEntry, QueueView, RpcError, ServerConfig, ServerHandle, ShardView, StageCount,
-    TxSubmitter, serve,
+    AnswerView, At, BloomTest, ChainBlock, ChainReader, DevAccounts, NumberTensor, Only, Overrides,
+    PendingTx, PoolEntry, ProofView, QueueView, RpcError, ServerConfig, ServerHandle, ShardView,
+    StageCount, Traced, Tracer, TxSubmitter, serve,
 };
 use penstock_rules::block::WitnessEntry;
 use penstock_rules::ids::{Height, Igas, Micros, ModelHash, RequestKey, ShardId, TxHash};
@@ -270,6 +270,57 @@ impl ChainReader for FakeChain {
         overrides: Overrides,
     ) -> Result<u64, RpcError> {
         self.call(request, at, overrides).await.map(|_| 21_000)
+    }
+
+    async fn access_list(
+        &self,
+        request: TransactionRequest,
+        at: At,
+        overrides: Overrides,
+    ) -> Result<AccessListResult, RpcError> {
+        self.call(request, at, overrides).await?;
+        Ok(AccessListResult {
+            gas_used: U256::from(21_000),
+            ..AccessListResult::default()
+        })
+    }
+
+    /// Runs nothing: traces are tested where the true chain is.
+    async fn trace_call(
+        &self,
+        request: TransactionRequest,
+        at: At,
+        overrides: Overrides,
+        _: Tracer,
+    ) -> Result<Traced, RpcError> {
+        self.call(request, at, overrides).await?;
+        Ok(Traced::Calls(Vec::new()))
+    }
+
+    async fn trace_block(
+        &self,
+        _: Arc<ChainBlock>,
+        _: Only,
+        _: Tracer,
+    ) -> Result<Vec<Traced>, RpcError> {
+        Ok(Vec::new())
+    }
+
+    async fn proof(
+        &self,
+        address: Address,
+        slots: Vec<U256>,
+        at: At,
+    ) -> Result<ProofView, RpcError> {
+        let mut values = Vec::new();
+        for slot in slots {
+            values.push((self.slot(address, slot, at).await?, Vec::new()));
+        }
+        Ok(ProofView {
+            account: self.account(address, at).await?,
+            slots: values,
+            ..ProofView::default()
+        })
     }
 
     fn next_base_fee(&self) -> u64 {
