@@ -43,6 +43,8 @@ pub mod producer;
 
 pub mod follower;
 
+pub mod lead;
+
 /// A pure, deterministic state machine: what an actor decides.
 pub trait Machine {
     /// What happens to it. One closed enum per machine.

@@ -247,3 +247,68 @@ pub struct HeadAnnounced {
     /// Block hash.
     pub hash: B256,
 }
+
+/// What a process of a devnet can be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Serves JSON-RPC.
+    Gateway,
+    /// Takes transactions and finds out what they wait for. One at a time leads, others stand by.
+    Mempool,
+    /// Gives inference to shards. One at a time leads, others stand by.
+    Scheduler,
+    /// Makes blocks. One at a time leads, others stand by.
+    Producer,
+    /// Verifies and stores blocks. Every node does.
+    Follower,
+    /// Runs models.
+    Shard,
+}
+
+impl Role {
+    /// Its name, as configuration and displays have it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Gateway => "gateway",
+            Self::Mempool => "mempool",
+            Self::Scheduler => "scheduler",
+            Self::Producer => "producer",
+            Self::Follower => "follower",
+            Self::Shard => "shard",
+        }
+    }
+}
+
+/// That a node leads a role.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Leads {
+    /// Which.
+    pub role: Role,
+    /// Since when, by its clock.
+    pub since: Micros,
+}
+
+/// Node to all, every [`crate::lead::BEAT`] and on change: what it runs and how far it is. Carries no truth.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeBeat {
+    /// Name, for people.
+    pub node: String,
+    /// Random at each start.
+    pub incarnation: u64,
+    /// What it runs.
+    pub roles: Vec<Role>,
+    /// What it leads, mempool and scheduler alone: who produces is in the block log.
+    pub leads: Vec<Leads>,
+    /// Fencing token of its producer, where that leads.
+    pub epoch: Option<Epoch>,
+    /// Its head.
+    pub height: Height,
+    /// Hash of its head.
+    pub hash: B256,
+    /// Entries of the log that it has not taken in; none where it can't tell.
+    pub lag: Option<u64>,
+    /// It takes nothing new.
+    pub draining: bool,
+}

@@ -17,6 +17,9 @@ pub const TAKE_OVER_RETRY: Micros = Micros::from_millis(1_000);
 /// of the log's leader (up to 9 s) plus a slot.
 pub const STANDBY_PATIENCE_MIN: Micros = Micros::from_secs(10);
 
+/// A standby's patience doubles this often at most: from the shortest slots it reaches [`STANDBY_PATIENCE_MIN`] then.
+pub const DOUBLINGS_MAX: u32 = 8;
+
 /// Candidates of one build at most. A block of 1,000 Mgas holds 47,619 plain transfers.
 pub const CANDIDATES_MAX: usize = 50_000;
 

@@ -189,7 +189,10 @@ enum Phase {
 #[derive(Debug)]
 pub struct Producer {
     timetable: Timetable,
+    start: Start,
     role: Role,
+    /// How often it was fenced without a block of its own in between.
+    fenced: u32,
     phase: Phase,
     parent: Parent,
     last_head_at: Micros,
@@ -209,7 +212,9 @@ impl Producer {
         };
         let mut producer = Self {
             timetable,
+            start,
             role,
+            fenced: 0,
             phase: Phase::Idle,
             parent,
             last_head_at: now,
@@ -426,6 +431,7 @@ impl Producer {
             AppendFailure::Fenced => {
                 effects.push(Effect::Discard { attempt });
                 self.phase = Phase::Idle;
+                self.fenced = self.fenced.saturating_add(1);
                 self.role = Role::Standby {
                     after: self.standby_patience(),
                 };
@@ -435,8 +441,15 @@ impl Producer {
         }
     }
 
-    /// How long a producer that lost the lead waits for blocks before it tries again.
+    /// How long a producer that lost the lead waits for blocks before it tries again. Two that are slower than their
+    /// patience would take over from each other for ever: each time it doubles, until one of them gets a block in.
     fn standby_patience(&self) -> Micros {
+        if let Start::Standby(after) = self.start {
+            let doubled = after
+                .0
+                .saturating_mul(1 << self.fenced.min(limits::DOUBLINGS_MAX));
+            return Micros(doubled.min(limits::STANDBY_PATIENCE_MIN.0.max(after.0)));
+        }
         match self.timetable {
             Timetable::AtOnce => limits::STANDBY_PATIENCE_MIN,
             Timetable::Slots(slot) => Micros((slot.0 * 3).max(limits::STANDBY_PATIENCE_MIN.0)),
@@ -511,8 +524,18 @@ impl Machine for Producer {
                 self.step(now, effects);
             }
             Event::TakeOverFailed => {
-                if let Role::TakingOver { retry_at } = self.role {
-                    effects.push(Effect::WakeAt(retry_at));
+                let Role::TakingOver { retry_at } = self.role else {
+                    return;
+                };
+                match self.start {
+                    Start::Lead => effects.push(Effect::WakeAt(retry_at)),
+                    // Another won, or the log does not answer: only missing blocks say that it has to try again.
+                    Start::Standby(_) => {
+                        let after = self.standby_patience();
+                        self.role = Role::Standby { after };
+                        self.last_head_at = now;
+                        self.step(now, effects);
+                    }
                 }
             }
             Event::Built {
@@ -532,6 +555,7 @@ impl Machine for Producer {
                 if let Phase::Appending { attempt: ours, .. } = self.phase
                     && ours == attempt
                 {
+                    self.fenced = 0;
                     self.phase = Phase::AwaitingHead {
                         height: self.parent.height.next(),
                     };

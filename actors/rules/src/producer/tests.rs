@@ -212,6 +212,55 @@ fn a_fenced_producer_stands_by_and_leads_again_only_when_blocks_stay_away() {
     assert!(run(&mut producer, 10_010, Event::Tick).contains(&Effect::TakeOver));
 }
 
+fn standby() -> Producer {
+    let slots = Timetable::Slots(Micros::from_millis(1_000));
+    let patience = Start::Standby(Micros::from_millis(2_000));
+    Producer::new(slots, patience, parent(0, 1), Micros(0))
+}
+
+#[test]
+fn a_standby_that_lost_the_race_waits_for_missing_blocks_again() {
+    let mut producer = standby();
+    assert!(!run(&mut producer, 1_999, Event::Tick).contains(&Effect::TakeOver));
+    assert!(run(&mut producer, 2_000, Event::Tick).contains(&Effect::TakeOver));
+    // Trying again at once would take over from the one that won.
+    assert!(!run(&mut producer, 2_010, Event::TakeOverFailed).contains(&Effect::TakeOver));
+    assert!(!run(&mut producer, 4_009, Event::Tick).contains(&Effect::TakeOver));
+    assert!(run(&mut producer, 4_010, Event::Tick).contains(&Effect::TakeOver));
+}
+
+#[test]
+fn a_standby_that_is_fenced_again_and_again_waits_longer_each_time() {
+    let mut producer = standby();
+    let (mut now, mut seq, mut waits) = (0, 1, Vec::new());
+    for _ in 0..4 {
+        let from = now;
+        while !run(&mut producer, now, Event::Tick).contains(&Effect::TakeOver) {
+            now += 100;
+        }
+        waits.push(now - from);
+        seq += 1;
+        run(&mut producer, now, Event::TookOver(Epoch(seq)));
+        let passed = Event::Head {
+            parent: parent(0, seq),
+            included: vec![],
+        };
+        run(&mut producer, now, passed);
+        let attempt = loop {
+            let effects = run(&mut producer, now, Event::Tick);
+            let build = effects.iter().any(|e| matches!(e, Effect::Build { .. }));
+            if build {
+                break attempt_of(&effects);
+            }
+            now += 100;
+        };
+        run(&mut producer, now, built(attempt, &[], &[]));
+        let error = AppendFailure::Fenced;
+        run(&mut producer, now, Event::AppendFailed { attempt, error });
+    }
+    assert_eq!(waits, [2_000, 4_000, 8_000, 10_000]);
+}
+
 #[test]
 fn a_stale_candidate_goes_back_and_one_without_room_stays() {
     let mut producer = leader(Timetable::Slots(Micros::from_millis(1_000)));

@@ -98,7 +98,7 @@ impl Scheduler {
             strikes: VecDeque::new(),
             open_until: None,
             busy_until: Micros(0),
-            quarantined: false,
+            quarantined: self.convicted.contains(&hello.shard),
             lost: false,
             told: BTreeMap::new(),
         };
@@ -266,6 +266,7 @@ impl Scheduler {
     }
 
     pub(super) fn quarantine(&mut self, now: Micros, shard: ShardId, effects: &mut Vec<Effect>) {
+        self.convicted.insert(shard);
         let Some(&slot) = self.by_shard.get(&shard) else {
             return;
         };

@@ -64,6 +64,7 @@ impl Scheduler {
             cache: super::Cache::default(),
             credit: super::Credit::default(),
             registered: None,
+            convicted: BTreeSet::new(),
         }
     }
 
@@ -365,11 +366,9 @@ impl Machine for Scheduler {
             }
             Event::Hello(hello) => self.hello(now, hello, effects),
             Event::Done(done) => self.done(now, done, effects),
-            Event::Forged { shard } => {
-                if let Some(&slot) = self.by_shard.get(&shard) {
-                    self.strike(now, slot, effects);
-                }
-            }
+            // Anybody can put a shard's name on an answer: it proves nothing against that shard, and a strike would let
+            // one shard silence another. One that can't sign is struck when its leases run out.
+            Event::Forged { .. } => {}
             Event::Refused(refused) => self.refused(now, &refused, effects),
             Event::Head(slot) => self.head(now, slot, effects),
             Event::Included(included) => self.included(now, &included, effects),
@@ -380,6 +379,7 @@ impl Machine for Scheduler {
                 self.refresh(now);
             }
             Event::Recovered(settled) => self.recovered(settled, effects),
+            Event::Convicted(shard) => self.quarantine(now, shard, effects),
             Event::TookOver { epoch } => self.took_over(now, epoch, effects),
             Event::Tick => self.tick(now, effects),
         }

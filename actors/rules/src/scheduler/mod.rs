@@ -44,6 +44,7 @@ use crate::message::{
 };
 use crate::request::{Attestation, Quorum, Settled};
 use alloy_primitives::{Address, B256};
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What happens to the scheduler.
@@ -72,6 +73,8 @@ pub enum Event {
     Registered(Vec<ShardId>),
     /// A result that an earlier scheduler settled.
     Recovered(Settled),
+    /// A shard that an earlier scheduler caught lying.
+    Convicted(ShardId),
     /// This scheduler is now the one, in this epoch.
     TookOver {
         /// Greater than every earlier one.
@@ -130,7 +133,7 @@ pub enum Effect {
 }
 
 /// Two signed answers to one request, of which one is false.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Evidence {
     /// Who lied.
     pub shard: ShardId,
@@ -274,4 +277,6 @@ pub struct Scheduler {
     cache: Cache,
     credit: Credit,
     registered: Option<BTreeSet<ShardId>>,
+    /// Caught lying, now or by an earlier scheduler: quarantined as soon as they say hello.
+    convicted: BTreeSet<ShardId>,
 }
