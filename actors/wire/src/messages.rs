@@ -6,9 +6,10 @@ use penstock_rules::block::Block;
 use penstock_rules::ids::{Epoch, Seq};
 use penstock_rules::message::{
     Assignment, AssignmentDone, AssignmentRefused, CancelAssignment, Deferral, Gang, HeadAnnounced,
-    Prefetch, ShardHello, Submit, SubmitReply, Withdraw, Withheld,
+    NodeBeat, Prefetch, ShardHello, Submit, SubmitReply, Withdraw, Withheld,
 };
 use penstock_rules::request::Settled;
+use penstock_rules::scheduler::Evidence;
 use penstock_rules::tx::{ReadyTx, StatusUpdate};
 use serde::{Deserialize, Serialize};
 
@@ -51,6 +52,8 @@ messages! {
     15 v 1 "ready_tx" ReadyTx;
     16 v 1 "block" Block;
     17 v 1 "prefetch" Prefetch;
+    24 v 1 "node_beat" NodeBeat;
+    25 v 1 "evidence" Evidence;
     32 v 1 "log_entry" LogEntry;
     33 v 1 "epoch_claim" EpochClaim;
     34 v 1 "queue_batch" QueueBatch;

@@ -52,6 +52,10 @@ subjects! {
     settled => "result.settled";
     /// Publish: followers to all, [`penstock_rules::message::HeadAnnounced`].
     head => "chain.head";
+    /// Publish: nodes to all, [`penstock_rules::message::NodeBeat`].
+    beat => "node.beat";
+    /// Publish: scheduler to all, [`penstock_rules::scheduler::Evidence`].
+    evidence => "shard.evidence";
     /// Request that nobody answers: its "no responder" proves that all before it on this connection was processed.
     barrier => "bus.barrier";
 }

@@ -5,7 +5,9 @@ use crate::codec::{decode, encode};
 use alloy_primitives::{Bytes, U256, hex};
 use penstock_rules::block::WitnessEntry;
 use penstock_rules::ids::{Height, Igas, LeaseId, Micros, ModelHash, RequestKey, ShardId};
-use penstock_rules::message::{Answer, AssignedRequest, Class, GangRequest, RefuseReason};
+use penstock_rules::message::{
+    Answer, AssignedRequest, Class, GangRequest, Leads, RefuseReason, Role,
+};
 use penstock_rules::request::{Attestation, Mode, ModelError, Outcome};
 use penstock_rules::tx::{DropReason, PoolTx, Reason, Refusal, Stage};
 use std::path::{Path, PathBuf};
@@ -189,6 +191,30 @@ fn samples() -> Vec<(&'static str, Vec<bytes::Bytes>)> {
             shard: ShardId(Address::repeat_byte(1)),
             epoch: Epoch(4),
             model: ModelHash(hash(5)),
+        }]),
+        all(&[NodeBeat {
+            node: "a".into(),
+            incarnation: u64::MAX,
+            roles: vec![Role::Gateway, Role::Producer],
+            leads: vec![Leads {
+                role: Role::Scheduler,
+                since: Micros(1_700_000_000_000_000),
+            }],
+            epoch: Some(Epoch(4)),
+            height: Height(70_000),
+            hash: hash(1),
+            lag: Some(2),
+            draining: true,
+        }]),
+        all(&[Evidence {
+            shard: ShardId(Address::repeat_byte(1)),
+            answer: Answer {
+                key: RequestKey(hash(6)),
+                outcome: Outcome::Output(Bytes::from_static(b"lie")),
+                attestation: attestation(1),
+            },
+            outcome_hash: hash(7),
+            against: vec![attestation(2), attestation(3)],
         }]),
         all(&[Withheld {
             hash: hash(1),

@@ -1,5 +1,6 @@
 //! How to connect.
 
+use super::NatsRole;
 use alloy_primitives::B256;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -61,6 +62,9 @@ pub struct NatsConfig {
     pub nkey_seed: Option<Secret>,
     /// Prefix of reply addresses, for users whose permissions name one.
     pub inbox_prefix: Option<String>,
+    /// What this process is: at connect, the server's permissions are compared with what that needs. None: they are
+    /// not.
+    pub role: Option<NatsRole>,
     /// Mutual TLS.
     pub tls: Option<NatsTls>,
     /// How long an append or take-over is tried before its outcome is called unknown.
@@ -93,6 +97,7 @@ impl NatsConfig {
             replicas: 1,
             nkey_seed: None,
             inbox_prefix: None,
+            role: None,
             tls: None,
             settle: Duration::from_millis(SETTLE_MS),
         }

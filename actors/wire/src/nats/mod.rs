@@ -14,16 +14,21 @@
 //! **Absent on purpose:** faith. A timeout means unknown, a rejection means look, and who looks asks the stream's
 //! leader; JetStream orders and stores, it does not judge.
 
+mod absent;
 mod blobs;
 mod bus;
 mod config;
 mod events;
 mod log;
+mod permissions;
 mod publish;
 mod queue;
 mod streams;
+mod user;
 
 pub use config::{NatsConfig, NatsTls, Secret};
+pub use permissions::{NatsRole, Permissions, permissions};
+pub use user::NatsUser;
 
 use crate::Transport;
 use crate::codec::MESSAGE_BYTES_MAX;
@@ -109,8 +114,8 @@ pub enum NatsError {
         /// What happened.
         why: String,
     },
-    /// The server forbids something that every role needs.
-    #[error("permission denied: {0}")]
+    /// The server forbids something that this role needs.
+    #[error("the server does not let this user {0}")]
     Denied(String),
 }
 
@@ -145,6 +150,23 @@ pub async fn transport(config: NatsConfig) -> Result<Transport, NatsError> {
         log: Arc::new(log::NatsLog::new(link, log, names, &config)),
         accepted: Arc::new(GroupQueue::start("accepted", accepted)),
         results: Arc::new(GroupQueue::start("results", results)),
+        blobs: Arc::new(blobs),
+    })
+}
+
+/// As [`transport`], for a shard: bus and blobs alone. Log and queues answer that they are not there.
+///
+/// # Errors
+/// See [`NatsError`].
+pub async fn shard_transport(config: NatsConfig) -> Result<Transport, NatsError> {
+    let link = connect(&config).await?;
+    let names = streams::Names::new(config.chain_id);
+    let blobs = blobs::NatsBlobs::open(&link, &config, &names).await?;
+    Ok(Transport {
+        bus: Arc::new(bus::NatsBus::new(link)),
+        log: Arc::new(absent::Absent("block log")),
+        accepted: Arc::new(absent::Absent("queue of accepted transactions")),
+        results: Arc::new(absent::Absent("queue of results")),
         blobs: Arc::new(blobs),
     })
 }
@@ -193,12 +215,18 @@ async fn connect(config: &NatsConfig) -> Result<Link, NatsError> {
     check_server(config, &client.server_info())?;
     let mut jetstream = jetstream::new(client.clone());
     jetstream.set_timeout(Duration::from_millis(API_TIMEOUT_MS));
-    Ok(Link {
+    let link = Link {
         client,
         jetstream,
         subjects: Subjects::new(config.chain_id),
         events,
-    })
+    };
+    if let Some(role) = config.role {
+        let inbox = config.inbox_prefix.as_deref().unwrap_or("_INBOX");
+        let needed = permissions(role, config.chain_id, inbox);
+        link.check_permissions(&needed).await?;
+    }
+    Ok(link)
 }
 
 fn check_server(config: &NatsConfig, info: &async_nats::ServerInfo) -> Result<(), NatsError> {

@@ -31,11 +31,11 @@ impl Names {
         Self { chain_id }
     }
 
-    fn stream(&self, what: &str) -> String {
+    pub(super) fn stream(&self, what: &str) -> String {
         format!("PENSTOCK_{}_{what}", self.chain_id)
     }
 
-    fn subject(&self, what: &str) -> String {
+    pub(super) fn subject(&self, what: &str) -> String {
         format!("penstock.{}.v1.{what}", self.chain_id)
     }
 
