@@ -39,6 +39,7 @@ const BLOCKS_BUFFERED: usize = 1024;
 pub struct ChainHandle {
     head: watch::Receiver<Arc<ChainHead>>,
     blocks: broadcast::Sender<Arc<ChainHead>>,
+    halted: watch::Receiver<Option<Arc<str>>>,
 }
 
 impl ChainHandle {
@@ -54,6 +55,20 @@ impl ChainHandle {
         self.head.clone()
     }
 
+    /// Returns when the follower has halted, with its report: this chain and the block log are not of one piece.
+    pub async fn halted(&self) -> Arc<str> {
+        let mut halted = self.halted.clone();
+        let report = match halted.wait_for(Option::is_some).await {
+            Ok(report) => report.clone(),
+            Err(_) => None,
+        };
+        match report {
+            Some(report) => report,
+            // The follower ended without: nothing more will be said.
+            None => std::future::pending().await,
+        }
+    }
+
     /// Every new block from now on, in order.
     #[must_use]
     pub fn blocks(&self) -> broadcast::Receiver<Arc<ChainHead>> {
@@ -66,6 +81,7 @@ impl ChainHandle {
 pub struct ChainPublisher {
     head: watch::Sender<Arc<ChainHead>>,
     blocks: broadcast::Sender<Arc<ChainHead>>,
+    halted: watch::Sender<Option<Arc<str>>>,
 }
 
 /// A chain whose head is `head`.
@@ -73,14 +89,17 @@ pub struct ChainPublisher {
 pub fn chain(head: ChainHead) -> (ChainPublisher, ChainHandle) {
     let (sender, receiver) = watch::channel(Arc::new(head));
     let (blocks, _) = broadcast::channel(BLOCKS_BUFFERED);
+    let (halt, halted) = watch::channel(None);
     (
         ChainPublisher {
             head: sender,
             blocks: blocks.clone(),
+            halted: halt,
         },
         ChainHandle {
             head: receiver,
             blocks,
+            halted,
         },
     )
 }
@@ -98,6 +117,11 @@ impl ChainPublisher {
         self.head.send_replace(head.clone());
         // Nobody listening is no error.
         let _ = self.blocks.send(head);
+    }
+
+    /// The chain goes on no more: a person has to look.
+    pub fn halt(&self, report: &str) {
+        self.halted.send_replace(Some(report.into()));
     }
 
     /// The log was read on to `seq`, and the head is what it was.

@@ -1,5 +1,6 @@
 //! Shell of the follower: reads the log, re-executes on a blocking thread, stores, and publishes the head.
 
+use crate::audit::{AuditError, audit};
 use crate::chain::{ChainHead, ChainPublisher, OwnBlocks};
 use crate::shell::{Stop, now};
 use actix::prelude::*;
@@ -13,7 +14,7 @@ use penstock_rules::follower::{Effect, Entry, Event, Follower};
 use penstock_rules::ids::{Height, Seq};
 use penstock_rules::message::HeadAnnounced;
 use penstock_store::{NewBlock, Store};
-use penstock_wire::{LogRecord, Subjects, Transport, decode, encode};
+use penstock_wire::{LogError, LogRecord, Subjects, Transport, decode, encode};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -57,6 +58,11 @@ struct Verified(Seq, Option<Arc<ExecutedBlock>>);
 #[rtype(result = "()")]
 struct Stored(Seq);
 
+/// The log is not the one that was read from before.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Replaced(String);
+
 /// Starts a follower on its own arbiter, from the head that `publisher` shows.
 #[must_use]
 pub fn start(
@@ -87,11 +93,51 @@ impl Actor for FollowerActor {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        self.read_from(Seq(self.machine.last_seq().0 + 1), ctx);
+        self.audit(ctx);
     }
 }
 
 impl FollowerActor {
+    /// Compares what is stored with the log, and reads on from there only where both are of one piece.
+    fn audit(&self, ctx: &mut Context<Self>) {
+        let (log, store) = (self.transport.log.clone(), self.store.clone());
+        let compare = async move {
+            loop {
+                match audit(log.as_ref(), &store).await {
+                    Ok(divergence) => return divergence,
+                    Err(AuditError::Store(error)) => panic!("the store can't be read: {error}"),
+                    Err(AuditError::Log(LogError::Unreachable(why))) => {
+                        warn!(why, "block log can't be read");
+                    }
+                    // Its malformed entries are skipped where they come; here they count as other blocks.
+                    Err(AuditError::Log(error)) => warn!(%error, "block log can't be compared"),
+                }
+                tokio::time::sleep(Duration::from_millis(LOG_RETRY_MS)).await;
+            }
+        };
+        ctx.spawn(
+            compare
+                .into_actor(self)
+                .map(|divergence, actor, ctx| match divergence {
+                    None => actor.read_from(Seq(actor.machine.last_seq().0 + 1), ctx),
+                    Some(divergence) => actor.halt(&divergence.to_string(), ctx),
+                }),
+        );
+    }
+
+    /// Follows nothing any more, and says why.
+    fn halt(&mut self, report: &str, ctx: &mut Context<Self>) {
+        error!(
+            report,
+            "follower halts: this chain and the block log are not of one piece"
+        );
+        metrics::counter!("follower_halts_total").increment(1);
+        if let Some(reader) = self.reader.take() {
+            ctx.cancel_future(reader);
+        }
+        self.publisher.halt(report);
+    }
+
     /// Reads the log from here on; a reader from elsewhere ends.
     fn read_from(&mut self, from: Seq, ctx: &mut Context<Self>) {
         if let Some(old) = self.reader.take() {
@@ -112,6 +158,10 @@ impl FollowerActor {
                 while let Some(entry) = entries.next().await {
                     let (seq, record) = match entry {
                         Ok(entry) => entry,
+                        Err(LogError::Replaced(why)) => {
+                            let _ = addr.send(Replaced(why)).await;
+                            return;
+                        }
                         Err(error) => {
                             warn!(%error, "block log can't be read");
                             break;
@@ -329,6 +379,14 @@ impl Handler<Stored> for FollowerActor {
 
     fn handle(&mut self, Stored(seq): Stored, ctx: &mut Self::Context) {
         self.input(Event::Stored { seq }, ctx);
+    }
+}
+
+impl Handler<Replaced> for FollowerActor {
+    type Result = ();
+
+    fn handle(&mut self, Replaced(why): Replaced, ctx: &mut Self::Context) {
+        self.halt(&format!("block log was replaced: {why}"), ctx);
     }
 }
 

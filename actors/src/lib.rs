@@ -30,6 +30,8 @@ pub mod producer;
 
 pub mod boot;
 
+pub mod audit;
+
 pub mod follower;
 
 pub mod gateway;

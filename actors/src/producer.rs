@@ -75,6 +75,11 @@ struct Built {
     withheld: Vec<(TxHash, Reason)>,
 }
 
+/// The fencing token, where this producer leads.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "Option<Epoch>")]
+pub struct Leading;
+
 /// Starts a producer on its own arbiter.
 #[must_use]
 pub fn start(
@@ -454,6 +459,14 @@ impl Handler<BuildDone> for ProducerActor {
             }
         };
         self.input(event, ctx);
+    }
+}
+
+impl Handler<Leading> for ProducerActor {
+    type Result = Option<Epoch>;
+
+    fn handle(&mut self, _: Leading, _: &mut Self::Context) -> Self::Result {
+        self.machine.leading()
     }
 }
 

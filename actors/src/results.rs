@@ -4,7 +4,8 @@ use parking_lot::RwLock;
 use penstock_evm::{ChainSpec, Results, check_attestation};
 use penstock_rules::ids::RequestKey;
 use penstock_rules::request::Settled;
-use penstock_wire::{Bus, Queue, Subjects, decode};
+use penstock_rules::scheduler::Evidence;
+use penstock_wire::{Bus, Message, Queue, Subjects, codec, decode};
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use tokio::sync::broadcast;
@@ -104,19 +105,39 @@ impl ResultBook {
     ///
     /// # Errors
     /// Where the queue can't be read.
-    pub async fn load(&self, queue: &dyn Queue) -> Result<(), penstock_wire::QueueError> {
+    pub async fn load(
+        &self,
+        queue: &dyn Queue,
+        chain_id: u64,
+        vouch: Vouch,
+    ) -> Result<(), penstock_wire::QueueError> {
         let mut from = penstock_rules::ids::Seq(1);
         loop {
             let items = queue.replay(from, REPLAY_CHUNK).await?;
             let Some(last) = items.last() else { break };
             from = penstock_rules::ids::Seq(last.seq.0 + 1);
+            let mut batch = Vec::new();
             for item in &items {
+                // Evidence against shards stands here too, and is the scheduler's business.
+                if codec::kind(&item.bytes) == Ok(Evidence::KIND) {
+                    continue;
+                }
                 match decode::<Settled>(&item.bytes) {
-                    Ok(settled) => self.insert(settled),
+                    Ok(settled) => batch.push(settled),
                     Err(error) => {
                         warn!(seq = item.seq.0, %error, "result in the queue is malformed")
                     }
                 }
+            }
+            if vouch == Vouch::Nobody {
+                batch = match tokio::task::spawn_blocking(move || checked(batch, chain_id)).await {
+                    Ok(batch) => batch,
+                    // The runtime ends.
+                    Err(_) => return Ok(()),
+                };
+            }
+            for settled in batch {
+                self.insert(settled);
             }
         }
         info!(results = self.len(), "results loaded");

@@ -4,14 +4,17 @@
 use crate::chain::{ChainHandle, ChainHead};
 use crate::shell::{Stop, now};
 use actix::prelude::*;
+use alloy_primitives::keccak256;
 use bytes::Bytes;
-use penstock_evm::{check_attestation, multiplier};
+use penstock_evm::{check_attestation, multiplier, shards};
 use penstock_rules::Machine;
-use penstock_rules::ids::{Epoch, Igas, Micros, Seq};
+use penstock_rules::ids::{Epoch, Igas, Micros, Seq, ShardId};
 use penstock_rules::message::{AssignmentDone, AssignmentRefused, Gang, ShardHello, Withdraw};
 use penstock_rules::producer::{BUILD_LEAD_MAX, Timetable};
 use penstock_rules::request::Settled;
-use penstock_rules::scheduler::{Config, Effect, Event, Included, Scheduler, Slot, limits::TICK};
+use penstock_rules::scheduler::{
+    Config, Effect, Event, Evidence, Included, Scheduler, Slot, limits::TICK,
+};
 use penstock_wire::{Message as WireMessage, Subjects, Transport, codec, decode, encode};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -52,6 +55,8 @@ pub struct SchedulerActor {
     tick_waits: bool,
     /// Positions of results in the durable queue, oldest first.
     kept: VecDeque<Seq>,
+    /// Shards of the chain's registry, as the machine knows them.
+    registered: Vec<ShardId>,
 }
 
 #[derive(Message)]
@@ -91,6 +96,7 @@ pub fn start(
             chain,
             tick_waits: false,
             kept: VecDeque::new(),
+            registered: Vec::new(),
         }
     })
 }
@@ -105,6 +111,7 @@ impl Actor for SchedulerActor {
         self.follow::<ShardHello>(subjects.shard_hello(), Event::Hello, ctx);
         self.follow_answers(ctx);
         self.follow_blocks(ctx);
+        self.tell_registered(&self.chain.head(), ctx);
         self.tell_slot(ctx);
         self.recover(ctx);
         ctx.run_interval(SLOT_REFRESH, |actor, ctx| actor.tell_slot(ctx));
@@ -210,10 +217,14 @@ impl SchedulerActor {
                 };
                 let Some(last) = items.last() else { break };
                 from = Seq(last.seq.0 + 1);
-                let seqs = items.iter().map(|item| item.seq).collect();
+                let mut seqs = Vec::new();
                 for item in items {
                     if let Ok(settled) = decode::<Settled>(&item.bytes) {
+                        seqs.push(item.seq);
                         let _ = addr.send(Input(Event::Recovered(settled))).await;
+                    } else if let Ok(evidence) = decode::<Evidence>(&item.bytes) {
+                        // It is not among what is removed when the queue is full: who lied is remembered.
+                        let _ = addr.send(Input(Event::Convicted(evidence.shard))).await;
                     }
                 }
                 let _ = addr.send(Kept(seqs)).await;
@@ -224,6 +235,15 @@ impl SchedulerActor {
             let _ = addr.send(Input(Event::TookOver { epoch })).await;
         };
         ctx.spawn(read.into_actor(self));
+    }
+
+    /// Tells the machine which shards the chain knows, where that changed.
+    fn tell_registered(&mut self, head: &ChainHead, ctx: &mut Context<Self>) {
+        let registered = shards(&head.state);
+        if registered != self.registered {
+            self.registered = registered.clone();
+            self.input(Event::Registered(registered), ctx);
+        }
     }
 
     /// Tells the machine when the next two blocks stop taking results.
@@ -267,6 +287,7 @@ impl SchedulerActor {
                 self.input(Event::Included(included), ctx);
             }
         }
+        self.tell_registered(head, ctx);
         self.tell_slot(ctx);
     }
 
@@ -312,6 +333,8 @@ impl SchedulerActor {
                     "shard answered wrong bits: quarantined"
                 );
                 metrics::counter!("scheduler_quarantines_total").increment(1);
+                self.publish(self.subjects.evidence(), encode(&*evidence), ctx);
+                self.keep_evidence(&evidence, ctx);
             }
             Effect::Fenced => {
                 error!("a younger scheduler is at work: this one stops");
@@ -329,6 +352,18 @@ impl SchedulerActor {
             }
         };
         ctx.spawn(send.into_actor(self));
+    }
+
+    /// Makes a conviction durable: who takes over knows whom not to ask.
+    fn keep_evidence(&self, evidence: &Evidence, ctx: &mut Context<Self>) {
+        let id = keccak256(encode(evidence));
+        let (queue, items) = (self.transport.results.clone(), vec![(id, encode(evidence))]);
+        let append = async move {
+            if let Err(error) = queue.append(items).await {
+                warn!(%error, "evidence against a shard is not durable");
+            }
+        };
+        ctx.spawn(append.into_actor(self));
     }
 
     /// Makes settled answers durable, so that who takes over does not compute them again.

@@ -31,8 +31,9 @@ use calls::Calls;
 use parking_lot::RwLock;
 use penstock_evm::{BlockEnv, next_env};
 use penstock_rpc::{BlockDataError, ChainBlock};
-use penstock_rules::ids::{Height, Micros};
+use penstock_rules::ids::{Height, Micros, Seq};
 use penstock_rules::message::{Deferral, ShardHello};
+use penstock_rules::scheduler::Evidence;
 use penstock_rules::tx::StatusUpdate;
 use penstock_store::{Store, StoreError};
 use penstock_wire::{BusError, Message, QueueError, Subjects, Transport, decode};
@@ -48,6 +49,9 @@ use tracing::{error, warn};
 const STATUS_INBOX: usize = 65_536;
 /// Hellos and deferrals that wait at the bus, in number.
 const INBOX: usize = 8_192;
+
+/// Items of the durable queue that are read at once for evidence.
+const EVIDENCE_CHUNK: usize = 1_024;
 
 /// How the gateway serves.
 #[derive(Clone, Copy, Debug)]
@@ -191,6 +195,14 @@ pub async fn start(
         })
         .await?;
     gateway
+        .follow::<Evidence>(&subjects.evidence(), INBOX, |gateway, evidence| {
+            gateway
+                .shards
+                .convict(evidence, gateway.subjects.chain_id());
+        })
+        .await?;
+    gateway.read_evidence().await?;
+    gateway
         .follow::<Deferral>(&subjects.deferral(), INBOX, |gateway, deferral| {
             gateway.calls.deferred(&deferral);
         })
@@ -215,6 +227,23 @@ fn stored(store: &Store, height: Height) -> Result<Option<ChainBlock>, GatewayEr
 impl Gateway {
     fn head(&self) -> Arc<Head> {
         self.head.read().clone()
+    }
+
+    /// Reads the evidence that the durable queue of results holds.
+    async fn read_evidence(&self) -> Result<(), QueueError> {
+        let mut from = Seq(1);
+        loop {
+            let items = self.transport.results.replay(from, EVIDENCE_CHUNK).await?;
+            let Some(last) = items.last() else {
+                return Ok(());
+            };
+            from = Seq(last.seq.0 + 1);
+            for item in &items {
+                if let Ok(evidence) = decode::<Evidence>(&item.bytes) {
+                    self.shards.convict(evidence, self.subjects.chain_id());
+                }
+            }
+        }
     }
 
     /// Brings every message of a subject to `take`.

@@ -1,9 +1,11 @@
-//! Shards, as their hellos say.
+//! Shards, as their hellos say, and the evidence against those that were caught lying.
 
 use parking_lot::RwLock;
+use penstock_evm::check_attestation;
 use penstock_rpc::ShardView;
 use penstock_rules::ids::{Micros, ShardId};
 use penstock_rules::message::ShardHello;
+use penstock_rules::scheduler::Evidence;
 use std::collections::BTreeMap;
 
 /// Shards that are remembered at most: far more than a devnet has; anyone can say hello.
@@ -13,12 +15,29 @@ const SILENT_AFTER: Micros = Micros::from_secs(10);
 
 /// See the module.
 #[derive(Default)]
-pub struct Shards(RwLock<BTreeMap<ShardId, (ShardHello, Micros)>>);
+pub struct Shards {
+    hellos: RwLock<BTreeMap<ShardId, (ShardHello, Micros)>>,
+    evidence: RwLock<BTreeMap<ShardId, Evidence>>,
+}
+
+/// Whether evidence proves what it says: the shard signed one outcome, and another shard signed another.
+fn proves(evidence: &Evidence, chain_id: u64) -> bool {
+    let answer = &evidence.answer;
+    let said = answer.outcome.hash();
+    answer.attestation.shard == evidence.shard
+        && said != evidence.outcome_hash
+        && check_attestation(&answer.attestation, chain_id, answer.key, said)
+        && !evidence.against.is_empty()
+        && evidence
+            .against
+            .iter()
+            .all(|a| check_attestation(a, chain_id, answer.key, evidence.outcome_hash))
+}
 
 impl Shards {
     /// A hello came.
     pub fn add(&self, hello: ShardHello, at: Micros) {
-        let mut shards = self.0.write();
+        let mut shards = self.hellos.write();
         if shards.len() >= SHARDS_MAX && !shards.contains_key(&hello.shard) {
             let oldest = shards.iter().min_by_key(|(_, (_, seen))| *seen);
             if let Some(oldest) = oldest.map(|(id, _)| *id) {
@@ -28,14 +47,76 @@ impl Shards {
         shards.insert(hello.shard, (hello, at));
     }
 
+    /// A shard was caught. Evidence that proves nothing is refused; the first against a shard stays.
+    pub fn convict(&self, evidence: Evidence, chain_id: u64) {
+        if !proves(&evidence, chain_id) {
+            metrics::counter!("gateway_evidence_refused_total").increment(1);
+            return;
+        }
+        let mut all = self.evidence.write();
+        if all.len() < SHARDS_MAX {
+            all.entry(evidence.shard).or_insert(evidence);
+        }
+    }
+
     /// All, by id.
     pub fn all(&self, now: Micros) -> Vec<ShardView> {
-        let shards = self.0.read();
+        let (shards, evidence) = (self.hellos.read(), self.evidence.read());
         let view = |(hello, seen): &(ShardHello, Micros)| ShardView {
             hello: hello.clone(),
             seen: *seen,
             silent: now.saturating_sub(*seen) > SILENT_AFTER,
+            evidence: evidence.get(&hello.shard).cloned(),
         };
         shards.values().map(view).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloy_primitives::B256;
+    use penstock_evm::{SigningKey, attest};
+    use penstock_rules::ids::RequestKey;
+    use penstock_rules::message::Answer;
+    use penstock_rules::request::Outcome;
+
+    const CHAIN: u64 = 1;
+
+    fn evidence(liar: &SigningKey, honest: &SigningKey) -> Evidence {
+        let key = RequestKey(B256::repeat_byte(1));
+        let outcome = Outcome::Output(vec![1].into());
+        let truth = Outcome::Output(vec![2].into()).hash();
+        Evidence {
+            shard: ShardId(liar.address()),
+            answer: Answer {
+                key,
+                attestation: attest(liar, CHAIN, key, outcome.hash()),
+                outcome,
+            },
+            outcome_hash: truth,
+            against: vec![attest(honest, CHAIN, key, truth)],
+        }
+    }
+
+    #[test]
+    fn only_evidence_that_proves_a_lie_is_shown() {
+        let key = |byte| SigningKey::new(B256::repeat_byte(byte)).expect("a key");
+        let (liar, honest) = (key(1), key(2));
+        let good = evidence(&liar, &honest);
+        assert!(proves(&good, CHAIN));
+        assert!(!proves(&good, CHAIN + 1), "of another chain");
+        let mut slander = good.clone();
+        slander.shard = ShardId(honest.address());
+        assert!(!proves(&slander, CHAIN), "signed by another");
+        let mut alone = good.clone();
+        alone.against.clear();
+        assert!(!proves(&alone, CHAIN), "nobody said otherwise");
+        let mut agreed = good.clone();
+        agreed.outcome_hash = good.answer.outcome.hash();
+        assert!(!proves(&agreed, CHAIN), "no difference");
+        let mut forged = good;
+        forged.against[0].shard = ShardId(liar.address());
+        assert!(!proves(&forged, CHAIN), "the other's signature is false");
     }
 }

@@ -10,7 +10,14 @@ use penstock_rules::ids::TxHash;
 use penstock_rules::message::{Submit, SubmitReply};
 use penstock_rules::tx::Refusal;
 use penstock_wire::{BusError, decode, encode};
+use std::time::{Duration, Instant};
 use tracing::warn;
+
+/// Pause before a transaction that no mempool saw is sent again: a tenth of a take-over.
+const NO_MEMPOOL_PAUSE: Duration = Duration::from_millis(250);
+
+/// What comes of a request.
+type Reply = Result<bytes::Bytes, BusError>;
 
 #[async_trait]
 impl TxSubmitter for Gateway {
@@ -31,8 +38,7 @@ impl Gateway {
         let recovered = tokio::task::spawn_blocking(move || recover(&envelope, &spec));
         let subject = self.subjects.submit();
         let message = encode(&Submit { raw });
-        let timeout = self.config.submit_timeout;
-        let reply = self.transport.bus.request(&subject, message, timeout).await;
+        let reply = self.ask_mempool(&subject, &message).await;
         let hash = answer(reply)?;
         match recovered.await {
             Ok(Ok(tx)) => self.pool.insert(tx),
@@ -44,8 +50,27 @@ impl Gateway {
     }
 }
 
+impl Gateway {
+    /// Asks whichever mempool leads. While a standby takes over there is none for a few seconds: nobody saw the
+    /// transaction, so it is sent again.
+    async fn ask_mempool(&self, subject: &str, message: &bytes::Bytes) -> Reply {
+        let timeout = self.config.submit_timeout;
+        let began = Instant::now();
+        loop {
+            let left = timeout.saturating_sub(began.elapsed());
+            let asked = self.transport.bus.request(subject, message.clone(), left);
+            match asked.await {
+                Err(BusError::NoResponder(_)) if began.elapsed() + NO_MEMPOOL_PAUSE < timeout => {
+                    tokio::time::sleep(NO_MEMPOOL_PAUSE).await;
+                }
+                reply => return reply,
+            }
+        }
+    }
+}
+
 /// What the mempool said. One that can't be reached is busy: the client may try again.
-fn answer(reply: Result<bytes::Bytes, BusError>) -> Result<TxHash, Refusal> {
+fn answer(reply: Reply) -> Result<TxHash, Refusal> {
     let reply = reply.map_err(|error| match error {
         BusError::TooLarge { size, limit, .. } => Refusal::Oversized {
             size: u32::try_from(size).unwrap_or(u32::MAX),

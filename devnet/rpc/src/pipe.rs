@@ -11,6 +11,7 @@ use penstock_rules::block::WitnessEntry;
 use penstock_rules::ids::{ModelHash, RequestKey, ShardId};
 use penstock_rules::model::{ModelInfo, Port};
 use penstock_rules::request::{Attestation, ModelError, Outcome};
+use penstock_rules::scheduler::Evidence;
 use penstock_rules::tensor::ElementType;
 use penstock_rules::tx::{DropReason, Reason, Stage, StatusUpdate};
 use serde::Serialize;
@@ -438,6 +439,36 @@ struct Shard {
     silent: bool,
     /// Time of the last hello.
     seen: U64,
+    /// It was caught lying, and gets no more work.
+    quarantined: bool,
+    /// The proof.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    evidence: Option<EvidenceJson>,
+}
+
+/// Two signed answers to one request, of which one is false.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct EvidenceJson {
+    request_key: B256,
+    /// What the shard signed.
+    said: OutcomeJson,
+    signature: Bytes,
+    /// What the others signed.
+    outcome_hash: B256,
+    against: Vec<AttestationJson>,
+}
+
+impl From<&Evidence> for EvidenceJson {
+    fn from(evidence: &Evidence) -> Self {
+        Self {
+            request_key: evidence.answer.key.0,
+            said: (&evidence.answer.outcome).into(),
+            signature: evidence.answer.attestation.signature.clone(),
+            outcome_hash: evidence.outcome_hash,
+            against: attestations(&evidence.against),
+        }
+    }
 }
 
 impl From<&ShardView> for Shard {
@@ -453,6 +484,8 @@ impl From<&ShardView> for Shard {
             draining: hello.draining,
             silent: view.silent,
             seen: U64::from(view.seen.0 / 1_000),
+            quarantined: view.evidence.is_some(),
+            evidence: view.evidence.as_ref().map(EvidenceJson::from),
         }
     }
 }

@@ -17,6 +17,7 @@ use penstock_rules::ids::{Height, Micros, RequestKey, TxHash};
 use penstock_rules::message::ShardHello;
 use penstock_rules::model::ModelInfo;
 use penstock_rules::request::Settled;
+use penstock_rules::scheduler::Evidence;
 use penstock_rules::state::{Account, Receipt};
 use penstock_rules::tx::{PoolTx, StatusUpdate};
 use std::sync::Arc;
@@ -207,6 +208,8 @@ pub struct ShardView {
     pub seen: Micros,
     /// It has not been heard of for longer than shards repeat their hello.
     pub silent: bool,
+    /// Why it is quarantined: it signed another answer than the others. The proof was checked.
+    pub evidence: Option<Evidence>,
 }
 
 /// A request's answer, as contracts see it.

@@ -421,6 +421,7 @@ impl ChainReader for FakeChain {
             hello: shard_hello(),
             seen: Micros::from_secs(1),
             silent: false,
+            evidence: None,
         }]
     }
 
