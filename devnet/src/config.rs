@@ -1,16 +1,18 @@
 //! The configuration: defaults, then a file, then the environment, then the command line.
 
-use crate::cli::UpArgs;
+use crate::cli::{NodeArgs, ProcessArgs, UpArgs};
+use crate::keys::{KeySource, SecretSource};
 use eyre::{WrapErr, bail, eyre};
 use figment::Figment;
 use figment::providers::{Env, Format, Serialized, Toml};
-use penstock_evm::Hardfork;
+use penstock_evm::{Genesis, Hardfork};
 use penstock_rules::ids::Micros;
+use penstock_rules::message::Role;
 use penstock_rules::producer::Timetable;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The mnemonic that anvil and Hardhat use: its keys are public, its accounts worth nothing.
 pub const MNEMONIC_DEFAULT: &str = "test test test test test test test test test test test junk";
@@ -32,6 +34,11 @@ pub enum Backend {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
+    /// Name of this process in displays and logs; none: the machine's host name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// What `penstock node` runs. Every node verifies and stores blocks, whatever stands here.
+    pub roles: Roles,
     /// Folder of the chain's data; none: a temporary one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub data: Option<PathBuf>,
@@ -49,12 +56,82 @@ pub struct Config {
     pub nats: NatsConfig,
     /// What the store keeps.
     pub store: StoreConfig,
+    /// The shard that `penstock shard` runs.
+    pub shard: ShardConfig,
+    /// Health, readiness and metrics of `node` and `shard`.
+    pub health: HealthConfig,
+}
+
+/// What a node runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Roles(pub Vec<Role>);
+
+impl Default for Roles {
+    fn default() -> Self {
+        Self(vec![
+            Role::Gateway,
+            Role::Mempool,
+            Role::Scheduler,
+            Role::Producer,
+        ])
+    }
+}
+
+impl Roles {
+    /// Whether this one is among them.
+    #[must_use]
+    pub fn has(&self, role: Role) -> bool {
+        self.0.contains(&role)
+    }
+}
+
+/// The shard of a process of its own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ShardConfig {
+    /// Signs its answers: `file:PATH`, `env:NAME`, or `derived:N`, which everybody can derive.
+    pub key: KeySource,
+}
+
+impl Default for ShardConfig {
+    fn default() -> Self {
+        Self {
+            key: KeySource::Derived(0),
+        }
+    }
+}
+
+/// Where a process answers about itself, over HTTP: `/health/live`, `/health/ready`, `/metrics`, `/status`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HealthConfig {
+    /// Address to listen on.
+    pub host: IpAddr,
+    /// Port; 0 takes a free one.
+    pub port: u16,
+}
+
+/// Health port, unless configured otherwise: JSON-RPC's and a thousand.
+pub const HEALTH_PORT: u16 = 9_545;
+
+impl Default for HealthConfig {
+    fn default() -> Self {
+        Self {
+            host: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            port: HEALTH_PORT,
+        }
+    }
 }
 
 /// The chain.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ChainConfig {
+    /// Genesis (JSON), as `penstock init` writes it. It decides all else of this section. None: genesis follows from
+    /// this configuration, with keys that everybody can derive.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub genesis: Option<PathBuf>,
     /// EIP-155 chain id.
     pub id: u64,
     /// EVM rules.
@@ -90,12 +167,30 @@ pub struct RpcConfig {
 }
 
 /// Block production.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ProducerConfig {
     /// `auto` (as soon as a transaction is ready), or a span such as `1s` or `250ms`.
     pub block_time: BlockTime,
+    /// Signs blocks: `file:PATH`, `env:NAME`, or `derived:N`, which everybody can derive.
+    pub key: KeySource,
+    /// Slots without a block after which a standby takes over, in `penstock node` with a block time.
+    pub missed_slots: u64,
 }
+
+impl Default for ProducerConfig {
+    fn default() -> Self {
+        Self {
+            block_time: BlockTime::default(),
+            key: KeySource::Derived(0),
+            missed_slots: MISSED_SLOTS_DEFAULT,
+        }
+    }
+}
+
+/// A block may be late by a slot and nothing be wrong; two in a row are missing only when the producer or the log's
+/// leader is gone. Taking over needlessly costs a block's work, and no safety.
+const MISSED_SLOTS_DEFAULT: u64 = 2;
 
 /// When blocks are made, as people write it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -133,6 +228,27 @@ pub struct NatsConfig {
     pub url: Option<String>,
     /// Copies of every stream: 1, 3 or 5.
     pub replicas: Replicas,
+    /// Seed of this process's nkey: `file:PATH` or `env:NAME`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nkey: Option<SecretSource>,
+    /// Prefix of reply addresses, where the server's permissions name one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub inbox_prefix: Option<String>,
+    /// Mutual TLS.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsConfig>,
+}
+
+/// Certificates for mutual TLS, as PEM files.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TlsConfig {
+    /// Who signed the server's certificate.
+    pub ca: PathBuf,
+    /// Ours.
+    pub certificate: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
 }
 
 /// Copies of a stream.
@@ -160,6 +276,7 @@ impl Default for ChainConfig {
     fn default() -> Self {
         let spec = penstock_evm::ChainSpec::default();
         Self {
+            genesis: None,
             id: spec.chain_id,
             hardfork: spec.hardfork,
             block_gas_limit: spec.block_gas_limit,
@@ -214,8 +331,50 @@ impl Config {
     /// # Errors
     /// Names the key and the place where a value is wrong.
     pub fn resolve(args: &UpArgs) -> eyre::Result<Self> {
+        let mut config = Self::read(args.config.as_deref())?;
+        config.overlay(args);
+        config.check()?;
+        Ok(config)
+    }
+
+    /// As [`Config::resolve`], for a process of a devnet of many.
+    ///
+    /// # Errors
+    /// As [`Config::resolve`], and where nothing says where the NATS servers are.
+    pub fn resolve_process(args: &ProcessArgs) -> eyre::Result<Self> {
+        let mut config = Self::read(Some(&args.config))?;
+        config.name = args.name.clone().or(config.name.take());
+        config.check()?;
+        if config.nats.url.is_none() {
+            bail!("nats.url is missing: processes of one devnet reach each other over NATS");
+        }
+        Ok(config)
+    }
+
+    /// As [`Config::resolve_process`], for a node.
+    ///
+    /// # Errors
+    /// As [`Config::resolve_process`], and where the roles do not do.
+    pub fn resolve_node(args: &NodeArgs) -> eyre::Result<Self> {
+        let mut config = Self::resolve_process(&args.process)?;
+        if !args.roles.is_empty() {
+            config.roles = Roles(args.roles.clone());
+        }
+        if config.roles.0.is_empty() {
+            bail!("roles is empty: name what this node runs, follower at least");
+        }
+        if config.roles.has(Role::Shard) {
+            bail!("roles has shard: a shard is a process of its own, run by `penstock shard`");
+        }
+        if config.data.is_none() {
+            bail!("data is missing: a node keeps its own copy of the chain");
+        }
+        Ok(config)
+    }
+
+    fn read(file: Option<&Path>) -> eyre::Result<Self> {
         let mut figment = Figment::from(Serialized::defaults(Self::default()));
-        if let Some(file) = &args.config {
+        if let Some(file) = file {
             if !file.is_file() {
                 bail!("configuration file {} does not exist", file.display());
             }
@@ -228,9 +387,29 @@ impl Config {
                 .split("__"),
         );
         let mut config: Self = figment.extract().wrap_err("configuration is wrong")?;
-        config.overlay(args);
-        config.check()?;
+        if let Some(genesis) = config.genesis()? {
+            let spec = genesis.spec;
+            config.chain.id = spec.chain_id;
+            config.chain.hardfork = spec.hardfork;
+            config.chain.block_gas_limit = spec.block_gas_limit;
+            config.chain.igas_limit = spec.igas_limit.0;
+        }
         Ok(config)
+    }
+
+    /// The genesis file, if one is configured.
+    ///
+    /// # Errors
+    /// Names the file where it can't be read, or is no genesis.
+    pub fn genesis(&self) -> eyre::Result<Option<Genesis>> {
+        let Some(file) = &self.chain.genesis else {
+            return Ok(None);
+        };
+        let json = std::fs::read(file)
+            .wrap_err_with(|| format!("chain.genesis: can't read {}", file.display()))?;
+        let genesis = serde_json::from_slice(&json)
+            .wrap_err_with(|| format!("chain.genesis: {} is no genesis", file.display()))?;
+        Ok(Some(genesis))
     }
 
     fn overlay(&mut self, args: &UpArgs) {
@@ -268,6 +447,9 @@ impl Config {
                 "accounts.count is {}: give 1 to {ACCOUNTS_MAX}",
                 self.accounts.count
             );
+        }
+        if self.producer.missed_slots == 0 {
+            bail!("producer.missed_slots is 0: a standby would take over from one that works");
         }
         if ![1, 3, 5].contains(&self.nats.replicas.0) {
             bail!(
@@ -342,6 +524,71 @@ mod tests {
         let config = Config::default();
         let (_dir, args) = write(&toml::to_string(&config).expect("toml"));
         assert_eq!(Config::resolve(&args).expect("a configuration"), config);
+    }
+
+    #[test]
+    fn the_examples_are_configurations() {
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("config");
+        let mut names = Vec::new();
+        for entry in std::fs::read_dir(&dir).expect("examples") {
+            let path = entry.expect("an example").path();
+            let name = path
+                .file_name()
+                .expect("a name")
+                .to_string_lossy()
+                .into_owned();
+            let process = ProcessArgs {
+                config: path.clone(),
+                ..ProcessArgs::default()
+            };
+            let read = match name.as_str() {
+                "up.toml" => Config::resolve(&UpArgs {
+                    config: Some(path),
+                    ..UpArgs::default()
+                }),
+                "shard.toml" => Config::resolve_process(&process),
+                _ => Config::resolve_node(&NodeArgs {
+                    process,
+                    roles: Vec::new(),
+                }),
+            };
+            if let Err(error) = read {
+                panic!("{name}: {error:#}");
+            }
+            names.push(name);
+        }
+        assert!(names.len() >= 5, "{names:?}");
+    }
+
+    #[test]
+    fn a_process_of_many_needs_servers_a_data_folder_and_roles_that_are_nodes() {
+        let full = "data = \"x\"\n[nats]\nurl = \"nats://x\"\n";
+        for (text, good) in [
+            (full.to_owned(), true),
+            ("data = \"x\"\n".to_owned(), false),
+            ("[nats]\nurl = \"nats://x\"\n".to_owned(), false),
+            (format!("roles = []\n{full}"), false),
+            (format!("roles = [\"shard\"]\n{full}"), false),
+            (format!("roles = [\"cook\"]\n{full}"), false),
+            (format!("roles = [\"follower\"]\n{full}"), true),
+        ] {
+            let (_dir, args) = write(&text);
+            let process = ProcessArgs {
+                config: args.config.expect("a file"),
+                ..ProcessArgs::default()
+            };
+            let roles = Vec::new();
+            let read = Config::resolve_node(&NodeArgs { process, roles });
+            assert_eq!(read.is_ok(), good, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_secret_in_the_file_is_refused_and_not_shown() {
+        let secret = "ab".repeat(32);
+        let (_dir, args) = write(&format!("[producer]\nkey = \"{secret}\"\n"));
+        let error = format!("{:?}", Config::resolve(&args).expect_err("a secret"));
+        assert!(!error.contains(&secret), "{error}");
     }
 
     #[test]

@@ -18,6 +18,9 @@ const ETHER: u64 = 1_000_000_000_000_000_000;
 /// Shard keys in genesis at least, so that a devnet can be started again with more shards.
 const SHARD_KEYS: u16 = 16;
 
+/// Producer keys in genesis: an active one and standbys.
+pub const PRODUCER_KEYS: u16 = 4;
+
 /// A key of a devnet in one process. **Not secret:** everybody can derive it.
 ///
 /// # Panics
@@ -31,10 +34,10 @@ pub fn devnet_key(chain_id: u64, role: &str, index: u16) -> SigningKey {
     SigningKey::new(keccak256(seed)).expect("a hash is a key")
 }
 
-/// The producer's key.
+/// The key of producer `index`; the only one of a devnet in one process has 0.
 #[must_use]
-pub fn producer_key(chain_id: u64) -> SigningKey {
-    devnet_key(chain_id, "producer", 0)
+pub fn producer_key(chain_id: u64, index: u16) -> SigningKey {
+    devnet_key(chain_id, "producer", index)
 }
 
 /// The key of shard `index`.
@@ -63,7 +66,9 @@ pub fn genesis(config: &Config, accounts: &[Address], models: Vec<ModelInfo>) ->
         execution_gas_limit: config.chain.block_gas_limit / 2,
         igas_limit: Igas(config.chain.igas_limit),
         quorum: Quorum::default(),
-        producers: vec![producer_key(chain_id).address()],
+        producers: (0..PRODUCER_KEYS)
+            .map(|i| producer_key(chain_id, i).address())
+            .collect(),
         ..ChainSpec::default()
     };
     let balance = U256::from(config.accounts.balance) * U256::from(ETHER);

@@ -1,19 +1,29 @@
 //! The penstock binary, as a library: the only reader of command line, environment and files.
 //!
 //! ```text
-//!   cli.rs ----> config.rs (file < environment < command line) ----> node.rs (wires all actors)
-//!      |                                                               |
-//!      +-- commands/: up, model, replay, config, doctor                +-- genesis.rs, models.rs, banner.rs
-//!      +-- demo.rs
+//!   cli.rs ----> config.rs (file < environment < command line) ----> node.rs   (all actors in one process)
+//!      |                                                       \----> member.rs (some roles of a devnet of many)
+//!      +-- commands/: one file each                                    |
+//!                                                                      +-- base.rs: store, transport, follower
 //! ```
 
 pub mod cli;
 pub mod config;
 
 pub mod genesis;
+pub mod keys;
 pub mod models;
 
+mod base;
+mod engine;
 pub mod node;
+
+pub mod health;
+pub mod member;
+mod peers;
+pub mod shard;
+
+pub mod testnet;
 
 pub mod banner;
 pub mod commands;

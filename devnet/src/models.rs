@@ -104,6 +104,12 @@ pub fn load(folder: Option<&Path>, quiet: bool) -> eyre::Result<Vec<LoadedModel>
     Ok(models)
 }
 
+/// Those that are not built in.
+pub fn own(models: &[LoadedModel]) -> impl Iterator<Item = &LoadedModel> {
+    let built_in = |cid: &str| BUILT_IN.iter().any(|(known, _)| *known == cid);
+    models.iter().filter(move |model| !built_in(&model.cid))
+}
+
 /// The `.onnx` files of a folder, by name.
 fn onnx_files(folder: &Path) -> eyre::Result<Vec<PathBuf>> {
     let entries = std::fs::read_dir(folder)

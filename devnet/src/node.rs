@@ -3,40 +3,30 @@
 //! Start: store, chain, transport, results, follower, scheduler, shards, mempool with extractor, producer, gateway.
 //! Stop: in the order of the flow, so that what was accepted goes as far as it can, and nothing new comes.
 
-use crate::config::{Backend, Config};
+use crate::base::{Base, DataFolder};
+use crate::config::Config;
+use crate::engine::{Engine, start_shard};
 use crate::genesis;
-use crate::models::{self, LoadedModel};
 use actix::Addr;
-use eyre::{WrapErr, bail};
-use penstock_actors::boot;
-use penstock_actors::chain::{ChainHandle, OwnBlocks, chain};
+use penstock_actors::chain::ChainHandle;
 use penstock_actors::extractor::{ExtractorActor, ExtractorConfig};
 use penstock_actors::follower::FollowerActor;
 use penstock_actors::gateway::GatewayConfig;
 use penstock_actors::mempool::MempoolActor;
 use penstock_actors::producer::{ProducerActor, ProducerConfig};
-use penstock_actors::results::{ResultBook, Vouch};
+use penstock_actors::results::Vouch;
 use penstock_actors::scheduler::{SchedulerActor, SchedulerConfig};
-use penstock_actors::shard::{ShardActor, ShardConfig};
+use penstock_actors::shard::ShardActor;
 use penstock_actors::shell;
-use penstock_evm::{Genesis, SigningKey};
 use penstock_rpc::{DevAccounts, ServerConfig, ServerHandle};
 use penstock_rules::model::ModelInfo;
 use penstock_rules::producer::Start;
-use penstock_shaders::gpu::AdapterKind;
-use penstock_shaders::{Executor, GpuError};
-use penstock_store::{Store, StoreConfig};
-use penstock_wire::Transport;
-use penstock_wire::memory::Journals;
-use penstock_wire::nats::NatsConfig;
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 use tracing::{info, warn};
 
-/// The store's folder in the data folder.
-pub const STORE_FOLDER: &str = "store";
+pub use crate::base::STORE_FOLDER;
 
 /// A devnet in this process.
 pub struct Node {
@@ -61,77 +51,6 @@ struct Cast {
     follower: Addr<FollowerActor>,
 }
 
-/// Where the chain's data lie.
-enum DataFolder {
-    /// The user's folder.
-    Given(PathBuf),
-    /// Gone when the devnet stops.
-    Temporary(tempfile::TempDir),
-}
-
-impl DataFolder {
-    fn open(config: &Config) -> eyre::Result<Self> {
-        match &config.data {
-            Some(dir) => {
-                std::fs::create_dir_all(dir)
-                    .wrap_err_with(|| format!("can't make the data folder {}", dir.display()))?;
-                Ok(Self::Given(dir.clone()))
-            }
-            None => {
-                let dir = tempfile::Builder::new()
-                    .prefix("penstock-")
-                    .tempdir()
-                    .wrap_err("can't make a temporary data folder")?;
-                Ok(Self::Temporary(dir))
-            }
-        }
-    }
-
-    fn path(&self) -> &Path {
-        match self {
-            Self::Given(dir) => dir,
-            Self::Temporary(dir) => dir.path(),
-        }
-    }
-}
-
-/// The genesis of the chain in `store`, or a new one by configuration.
-///
-/// Accounts, models and shards of a chain are what they were when it was made; models that came later are registered
-/// by transaction. Settings that would make another chain are an error.
-fn genesis_of(
-    store: &Store,
-    config: &Config,
-    accounts: &DevAccounts,
-    models: &[LoadedModel],
-) -> eyre::Result<Genesis> {
-    let infos = models.iter().map(LoadedModel::info).collect();
-    let asked = genesis::genesis(config, &accounts.addresses(), infos);
-    let Some(stored) = boot::stored_genesis(store)? else {
-        return Ok(asked);
-    };
-    if stored.spec != asked.spec {
-        bail!(
-            "the data folder holds a chain with other settings: it has {:?}, the configuration says {:?}; use another --data, or the settings it was made with",
-            stored.spec,
-            asked.spec
-        );
-    }
-    Ok(stored)
-}
-
-async fn memory_transport(store: &Store) -> eyre::Result<Transport> {
-    let journals = Journals {
-        log: store.journal("log")?,
-        accepted: store.journal("accepted")?,
-        results: store.journal("results")?,
-        blobs: store.journal("blobs")?,
-    };
-    penstock_wire::memory::transport(journals)
-        .await
-        .wrap_err("the data folder's log can't be read")
-}
-
 impl Node {
     /// Starts everything.
     ///
@@ -139,40 +58,20 @@ impl Node {
     /// Names what could not be started.
     pub async fn start(config: Config, quiet: bool) -> eyre::Result<Self> {
         let timetable = config.timetable()?;
-        let accounts = genesis::accounts(&config)?;
-        let models = models::load(config.inference.models.as_deref(), quiet)?;
-        let data = DataFolder::open(&config)?;
-        let store_config = StoreConfig {
-            history_blocks: config.store.history_blocks,
-            archive: config.store.archive,
-        };
-        let store = Store::open(data.path().join(STORE_FOLDER), store_config)
-            .wrap_err_with(|| format!("can't open the data folder {}", data.path().display()))?;
-        let genesis = genesis_of(&store, &config, &accounts, &models)?;
-        let head = boot::open(&store, &genesis)?;
-        let spec = head.spec.clone();
-        let (publisher, chain) = chain(head);
-        let (transport, transport_text) = transport_of(&config, &genesis, &store).await?;
-        for model in &models {
-            transport
-                .blobs
-                .put(model.bytes.clone().into())
-                .await
-                .wrap_err_with(|| format!("model {} can't be stored", model.cid))?;
-        }
-        let results = ResultBook::default();
-        results.load(transport.results.as_ref()).await?;
-        results
-            .clone()
-            .follow(transport.bus.clone(), spec.clone(), Vouch::Scheduler)
-            .await?;
-        let own = OwnBlocks::default();
-        let follower = penstock_actors::follower::start(
-            transport.clone(),
-            store.clone(),
-            publisher,
-            own.clone(),
-        );
+        let base = Base::open(&config, quiet, Vouch::Scheduler).await?;
+        let Base {
+            accounts,
+            models,
+            store,
+            spec,
+            chain,
+            transport,
+            transport_text,
+            results,
+            own,
+            follower,
+            data,
+        } = base;
         let scheduler = penstock_actors::scheduler::start(
             SchedulerConfig {
                 machine: penstock_rules::scheduler::Config {
@@ -206,7 +105,7 @@ impl Node {
             ProducerConfig {
                 timetable,
                 start: Start::Lead,
-                key: genesis::producer_key(config.chain.id),
+                key: genesis::producer_key(config.chain.id, 0),
             },
             transport.clone(),
             chain.clone(),
@@ -312,6 +211,11 @@ impl Node {
         &self.backend_text
     }
 
+    /// Returns when the chain in the data folder and the block log turn out not to be of one piece, with the report.
+    pub async fn halted(&self) -> Arc<str> {
+        self.chain.halted().await
+    }
+
     /// Stops in the order of the flow. A stage that does not end in time is left: what it knew is in the log, the
     /// queue and the store.
     pub async fn stop(self) {
@@ -332,99 +236,8 @@ impl Node {
 /// Longest wait for a stage to stop: a batch on the processor, or a block's flush.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
-async fn stop(stage: &str, stopping: impl Future<Output = ()>) {
+pub(crate) async fn stop(stage: &str, stopping: impl Future<Output = ()>) {
     if tokio::time::timeout(STOP_TIMEOUT, stopping).await.is_err() {
         warn!(stage, "did not stop in time");
     }
-}
-
-/// The transport by configuration, and its name for a person.
-async fn transport_of(
-    config: &Config,
-    genesis: &Genesis,
-    store: &Store,
-) -> eyre::Result<(Transport, String)> {
-    let Some(url) = &config.nats.url else {
-        let transport = memory_transport(store).await?;
-        return Ok((transport, "memory bus, in this process".into()));
-    };
-    let mut nats = NatsConfig::new(url, genesis.spec.chain_id, genesis::fingerprint(genesis));
-    nats.replicas = config.nats.replicas.0;
-    let transport = penstock_wire::nats::transport(nats)
-        .await
-        .wrap_err("can't use the nats-server")?;
-    Ok((transport, format!("NATS at {}", host_of(url))))
-}
-
-/// The address without credentials.
-fn host_of(url: &str) -> &str {
-    url.rsplit_once('@').map_or(url, |(_, host)| host)
-}
-
-/// Which executor shards use.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Engine {
-    Cpu,
-    Gpu,
-}
-
-impl std::fmt::Display for Engine {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Cpu => "the CPU",
-            Self::Gpu => "the GPU",
-        })
-    }
-}
-
-impl Engine {
-    /// By configuration: `auto` takes a GPU where there is one, and software drivers are none.
-    fn choose(backend: Backend) -> eyre::Result<Self> {
-        match backend {
-            Backend::Cpu => Ok(Self::Cpu),
-            Backend::Gpu => {
-                if penstock_shaders::adapters().is_empty() {
-                    bail!("--backend gpu: no Vulkan driver is here; `penstock doctor` says more");
-                }
-                Ok(Self::Gpu)
-            }
-            Backend::Auto => {
-                let gpu = penstock_shaders::adapters()
-                    .iter()
-                    .any(|a| a.kind != AdapterKind::Software);
-                Ok(if gpu { Self::Gpu } else { Self::Cpu })
-            }
-        }
-    }
-
-    fn executor(self) -> Result<Box<dyn Executor>, GpuError> {
-        match self {
-            Self::Cpu => Ok(penstock_shaders::cpu()),
-            Self::Gpu => penstock_shaders::gpu(None),
-        }
-    }
-}
-
-fn start_shard(
-    config: &Config,
-    engine: Engine,
-    key: SigningKey,
-    models: &[LoadedModel],
-    transport: &Transport,
-) -> eyre::Result<Addr<ShardActor>> {
-    let mut test_delay = BTreeMap::new();
-    for (cid, delay_ms) in &config.inference.test_delay_ms {
-        let Some(model) = models.iter().find(|m| m.cid == *cid) else {
-            bail!("inference.test_delay_ms names {cid}, which is no model of this devnet");
-        };
-        test_delay.insert(model.model.hash(), Duration::from_millis(*delay_ms));
-    }
-    let shard = ShardConfig {
-        key,
-        chain_id: config.chain.id,
-        preload: models.iter().map(|m| m.model.hash()).collect(),
-        test_delay,
-    };
-    penstock_actors::shard::start(shard, move || engine.executor(), transport.clone())
-        .wrap_err("no shard can run")
 }

@@ -1,14 +1,22 @@
 //! What each command does.
 
 mod doctor;
+mod init;
+mod install;
+mod key;
+mod log;
 mod model;
+mod node;
 mod replay;
+mod shard;
+mod status;
 mod up;
 
 use crate::cli::{Cli, Command};
 use crate::config::Config;
 use eyre::WrapErr;
 use std::io::IsTerminal;
+use std::path::Path;
 use tracing_subscriber::EnvFilter;
 
 /// Runs what the command line asks for.
@@ -21,6 +29,14 @@ pub fn run(cli: Cli) -> eyre::Result<()> {
         Command::Up(args) => up::run(&args),
         Command::Demo(_) => eyre::bail!("unsupported: the demo is not in this build"),
         Command::Model(command) => model::run(command),
+        Command::Node(args) => node::run(&args),
+        Command::Shard(args) => shard::run(&args),
+        Command::Status(args) => runtime()?.block_on(status::run(&args)),
+        Command::Drain(args) => runtime()?.block_on(status::drain(&args)),
+        Command::Key(command) => key::run(&command),
+        Command::Init(args) => init::run(&args),
+        Command::Log(command) => log::run(command),
+        Command::InstallNats => install::run(),
         Command::Replay(args) => replay::run(&args),
         Command::Config(args) => {
             let config = Config::resolve(&args)?;
@@ -29,6 +45,39 @@ pub fn run(cli: Cli) -> eyre::Result<()> {
         }
         Command::Doctor => doctor::run(),
     }
+}
+
+/// Runs actors until `run` ends. A panic anywhere ends the process: actors hold no state that the log and the store
+/// don't have.
+fn run_actors<R>(run: impl Future<Output = eyre::Result<R>>) -> eyre::Result<R> {
+    let default_hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        default_hook(info);
+        std::process::abort();
+    }));
+    let system = actix::System::with_tokio_rt(|| {
+        tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()
+            .expect("the runtime starts")
+    });
+    system.block_on(run)
+}
+
+/// Waits for Ctrl-C or SIGTERM.
+async fn stop_signal() -> eyre::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut term = signal(SignalKind::terminate()).wrap_err("can't wait for signals")?;
+    tokio::select! {
+        result = tokio::signal::ctrl_c() => result.wrap_err("can't wait for signals"),
+        _ = term.recv() => Ok(()),
+    }
+}
+
+/// Tells scripts where a process listens, if they asked.
+fn write_ready(file: Option<&Path>, lines: &str) -> eyre::Result<()> {
+    let Some(file) = file else { return Ok(()) };
+    std::fs::write(file, lines).wrap_err_with(|| format!("can't write {}", file.display()))
 }
 
 fn runtime() -> eyre::Result<tokio::runtime::Runtime> {

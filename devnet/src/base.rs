@@ -1,0 +1,250 @@
+//! What every process that reads the chain has: its data folder, the chain in it, the transport, the results that it
+//! knows, and a follower.
+
+use crate::config::Config;
+use crate::genesis;
+use crate::models::{self, LoadedModel};
+use actix::Addr;
+use eyre::{WrapErr, bail};
+use penstock_actors::boot;
+use penstock_actors::chain::{ChainHandle, OwnBlocks, chain};
+use penstock_actors::follower::FollowerActor;
+use penstock_actors::results::{ResultBook, Vouch};
+use penstock_evm::{ChainSpec, Genesis};
+use penstock_rpc::DevAccounts;
+use penstock_rules::message::Role;
+use penstock_store::{Store, StoreConfig};
+use penstock_wire::Transport;
+use penstock_wire::memory::Journals;
+use penstock_wire::nats::{NatsConfig, NatsRole, NatsTls, Secret};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// The store's folder in the data folder.
+pub const STORE_FOLDER: &str = "store";
+
+/// Where the chain's data lie.
+pub(crate) enum DataFolder {
+    /// The user's folder.
+    Given(PathBuf),
+    /// Gone when the devnet stops.
+    Temporary(tempfile::TempDir),
+}
+
+impl DataFolder {
+    fn open(config: &Config) -> eyre::Result<Self> {
+        match &config.data {
+            Some(dir) => {
+                std::fs::create_dir_all(dir)
+                    .wrap_err_with(|| format!("can't make the data folder {}", dir.display()))?;
+                Ok(Self::Given(dir.clone()))
+            }
+            None => {
+                let dir = tempfile::Builder::new()
+                    .prefix("penstock-")
+                    .tempdir()
+                    .wrap_err("can't make a temporary data folder")?;
+                Ok(Self::Temporary(dir))
+            }
+        }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        match self {
+            Self::Given(dir) => dir,
+            Self::Temporary(dir) => dir.path(),
+        }
+    }
+}
+
+/// See the module. The follower runs.
+pub(crate) struct Base {
+    pub(crate) accounts: DevAccounts,
+    pub(crate) models: Vec<LoadedModel>,
+    pub(crate) store: Store,
+    pub(crate) spec: Arc<ChainSpec>,
+    pub(crate) chain: ChainHandle,
+    pub(crate) transport: Transport,
+    pub(crate) transport_text: String,
+    pub(crate) results: ResultBook,
+    pub(crate) own: OwnBlocks,
+    pub(crate) follower: Addr<FollowerActor>,
+    /// Dropped last: a temporary folder goes with it.
+    pub(crate) data: DataFolder,
+}
+
+impl Base {
+    /// Opens the data folder and the transport, and starts the follower.
+    pub(crate) async fn open(config: &Config, quiet: bool, vouch: Vouch) -> eyre::Result<Self> {
+        let accounts = genesis::accounts(config)?;
+        let models = models::load(config.inference.models.as_deref(), quiet)?;
+        let data = DataFolder::open(config)?;
+        let store = open_store(config, data.path())?;
+        let genesis = genesis_of(&store, config, &accounts, &models)?;
+        let head = boot::open(&store, &genesis)?;
+        let spec = head.spec.clone();
+        let (publisher, chain) = chain(head);
+        let (transport, transport_text) = transport_of(config, &genesis, &store).await?;
+        for model in &models {
+            transport
+                .blobs
+                .put(model.bytes.clone().into())
+                .await
+                .wrap_err_with(|| format!("model {} can't be stored", model.cid))?;
+        }
+        let results = ResultBook::default();
+        // Followed first, so that nothing falls between what is read and what comes.
+        results
+            .clone()
+            .follow(transport.bus.clone(), spec.clone(), vouch)
+            .await?;
+        results
+            .load(transport.results.as_ref(), spec.chain_id, vouch)
+            .await?;
+        let own = OwnBlocks::default();
+        let follower = penstock_actors::follower::start(
+            transport.clone(),
+            store.clone(),
+            publisher,
+            own.clone(),
+        );
+        Ok(Self {
+            accounts,
+            models,
+            store,
+            spec,
+            chain,
+            transport,
+            transport_text,
+            results,
+            own,
+            follower,
+            data,
+        })
+    }
+}
+
+/// The store in a data folder.
+pub(crate) fn open_store(config: &Config, data: &Path) -> eyre::Result<Store> {
+    let store_config = StoreConfig {
+        history_blocks: config.store.history_blocks,
+        archive: config.store.archive,
+    };
+    Store::open(data.join(STORE_FOLDER), store_config)
+        .wrap_err_with(|| format!("can't open the data folder {}", data.display()))
+}
+
+/// The genesis of the chain in `store`, or a new one by configuration.
+///
+/// Accounts, models and shards of a chain are what they were when it was made; models that came later are registered
+/// by transaction. Settings that would make another chain are an error.
+fn genesis_of(
+    store: &Store,
+    config: &Config,
+    accounts: &DevAccounts,
+    models: &[LoadedModel],
+) -> eyre::Result<Genesis> {
+    let asked = match config.genesis()? {
+        Some(given) => given,
+        None => {
+            let infos = models.iter().map(LoadedModel::info).collect();
+            genesis::genesis(config, &accounts.addresses(), infos)
+        }
+    };
+    let Some(stored) = boot::stored_genesis(store)? else {
+        return Ok(asked);
+    };
+    if config.chain.genesis.is_some() {
+        // A file says all of it: `boot` compares the whole.
+        return Ok(asked);
+    }
+    if stored.spec != asked.spec {
+        bail!(
+            "the data folder holds a chain with other settings: it has {:?}, the configuration says {:?}; use another --data, or the settings it was made with",
+            stored.spec,
+            asked.spec
+        );
+    }
+    Ok(stored)
+}
+
+async fn memory_transport(store: &Store) -> eyre::Result<Transport> {
+    let journals = Journals {
+        log: store.journal("log")?,
+        accepted: store.journal("accepted")?,
+        results: store.journal("results")?,
+        blobs: store.journal("blobs")?,
+    };
+    penstock_wire::memory::transport(journals)
+        .await
+        .wrap_err("the data folder's log can't be read")
+}
+
+/// The transport by configuration, and its name for a person.
+async fn transport_of(
+    config: &Config,
+    genesis: &Genesis,
+    store: &Store,
+) -> eyre::Result<(Transport, String)> {
+    let Some(url) = &config.nats.url else {
+        let transport = memory_transport(store).await?;
+        return Ok((transport, "memory bus, in this process".into()));
+    };
+    let nats = nats_config(config, url, genesis)?;
+    let transport = penstock_wire::nats::transport(nats)
+        .await
+        .wrap_err("can't use the nats-server")?;
+    Ok((transport, format!("NATS at {}", host_of(url))))
+}
+
+/// How to connect, by configuration.
+pub(crate) fn nats_config(
+    config: &Config,
+    url: &str,
+    genesis: &Genesis,
+) -> eyre::Result<NatsConfig> {
+    let mut nats = NatsConfig::new(url, genesis.spec.chain_id, genesis::fingerprint(genesis));
+    apply_nats(config, &mut nats)?;
+    if config.nats.nkey.is_some() {
+        let leads = [Role::Mempool, Role::Scheduler, Role::Producer];
+        nats.role = Some(match leads.iter().any(|role| config.roles.has(*role)) {
+            true => NatsRole::Node,
+            false => NatsRole::Reader,
+        });
+    }
+    Ok(nats)
+}
+
+/// Lays `[nats]` over a connection's defaults.
+pub(crate) fn apply_nats(config: &Config, nats: &mut NatsConfig) -> eyre::Result<()> {
+    nats.name = format!("penstock {}", name_of(config));
+    nats.replicas = config.nats.replicas.0;
+    if let Some(source) = &config.nats.nkey {
+        nats.nkey_seed = Some(Secret::new(source.read().wrap_err("nats.nkey")?));
+    }
+    nats.inbox_prefix = config.nats.inbox_prefix.clone();
+    if let Some(tls) = &config.nats.tls {
+        nats.tls = Some(NatsTls {
+            ca: tls.ca.clone(),
+            certificate: tls.certificate.clone(),
+            key: tls.key.clone(),
+        });
+    }
+    Ok(())
+}
+
+/// The process's name, for people.
+pub(crate) fn name_of(config: &Config) -> String {
+    config.name.clone().unwrap_or_else(|| {
+        let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        match host.trim() {
+            "" => "penstock".into(),
+            host => host.into(),
+        }
+    })
+}
+
+/// The address without credentials.
+pub(crate) fn host_of(url: &str) -> &str {
+    url.rsplit_once('@').map_or(url, |(_, host)| host)
+}
