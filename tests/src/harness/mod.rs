@@ -1,5 +1,6 @@
 //! A devnet as its users have it: the real binary, a process of its own, spoken to over JSON-RPC.
 
+pub mod cluster;
 mod contract;
 mod process;
 mod wallet;
