@@ -2,7 +2,8 @@
 //
 // Libraries:   float, fixed, tile, step
 // Layout:      params 2 m, 3 n, 4 k, 5 a, 6 exponents of a, 7 b, 8 exponents of b, 9 result (offsets in words),
-//              10 batch dimensions, 16 to 23 the dimensions, 24 to 31 rows of a per step of each, 32 to 39 rows of b;
+//              10 batch dimensions, 11 sum of the units of a and b, 12 whether the result is the sum itself,
+//              16 to 23 the dimensions, 24 to 31 rows of a per step of each, 32 to 39 rows of b;
 //              a work item is a tile of ROWS by 4 results, columns fastest, then rows, then batches
 // Dispatch:    ceil(batches * ceil(m / ROWS) * ceil(n / 4) / 64) workgroups
 // Overrides:   ROWS of a tile, 1 to 4; A_SPACE and B_SPACE, where the operands stand
@@ -21,6 +22,8 @@ const B: u32 = 7u;
 const B_EXPONENT: u32 = 8u;
 const OUT: u32 = 9u;
 const BATCH_RANK: u32 = 10u;
+const UNITS: u32 = 11u;
+const WHOLE: u32 = 12u;
 const BATCH: u32 = 16u;
 const A_ROWS: u32 = 24u;
 const B_ROWS: u32 = 32u;
@@ -100,7 +103,8 @@ fn main(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroup
       for (var j = 0u; j < 4u; j++) {
         if (column + j < n) {
           let b_exponent = b_word(params[B_EXPONENT] + columns[j]);
-          arena[to + j] = rescale(a_exponent, b_exponent, vec2<u32>(totals[i].low[j], totals[i].high[j]));
+          let sum = vec2<u32>(totals[i].low[j], totals[i].high[j]);
+          arena[to + j] = select(rescale(a_exponent, b_exponent, params[UNITS], sum), sum.x, params[WHOLE] != 0u);
         }
       }
     }

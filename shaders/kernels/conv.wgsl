@@ -2,8 +2,9 @@
 //
 // Libraries:   float, fixed, tile, step, window
 // Layout:      params 2 groups, 3 input channels per group, 4 output channels per group, 5 offset of the input,
-//              6 of its exponents, 7 of the weights, 8 of theirs, 9 of the result, 16 to 36 the window; a work item is a
-//              tile, channels fastest, then positions, then groups, then samples
+//              6 of its exponents, 7 of the weights, 8 of theirs, 9 of the result, 10 sum of the units of both,
+//              11 whether the result is the sum itself, 16 to 36 the window; a work item is a tile, channels fastest,
+//              then positions, then groups, then samples
 // Dispatch:    ceil(samples * groups * ceil(positions / 4) * ceil(channels / 4) / 64) workgroups
 // Overrides:   WEIGHT_SPACE, where the weights stand
 // Reference:   src/cpu (Conv), src/num/fixed.rs
@@ -18,6 +19,8 @@ const INPUT_EXPONENT: u32 = 6u;
 const WEIGHT: u32 = 7u;
 const WEIGHT_EXPONENT: u32 = 8u;
 const OUT: u32 = 9u;
+const UNITS: u32 = 10u;
+const WHOLE: u32 = 11u;
 
 fn weight_word(at: u32) -> u32 {
   if (WEIGHT_SPACE == 0u) {
@@ -107,7 +110,7 @@ fn main(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroup
       for (var p = 0u; p < 4u; p++) {
         if (position + p < positions) {
           let sum = vec2<u32>(totals[p].low[c], totals[p].high[c]);
-          arena[to + p] = rescale(input_exponent, weight_exponent, sum);
+          arena[to + p] = select(rescale(input_exponent, weight_exponent, params[UNITS], sum), sum.x, params[WHOLE] != 0u);
         }
       }
     }

@@ -3,7 +3,7 @@
 //! One igas is a microsecond on the reference shard: one core with AVX2. The figures below are rounded up from
 //! measurements (`devnet/docs/performance.md` says how), so that no model costs much more than it pays for.
 
-use crate::plan::Plan;
+use crate::plan::{Kind, MapOp, Plan};
 
 /// Picoseconds per fixed-point multiplication: 4 a nanosecond, half of what the AVX2 kernel reaches on long rows.
 const MAC_PS: u64 = 250;
@@ -19,6 +19,21 @@ const REQUEST_PS: u64 = 5_000_000;
 
 /// Picoseconds of an igas.
 const IGAS_PS: u64 = 1_000_000;
+
+/// What an element-wise operation costs, in touches: one is a load, some arithmetic and a store. Rounded up from the runs of
+/// `tests/cost.rs` (`PENSTOCK_CALIBRATE=1`), at the values that take longest.
+pub(crate) const fn touches(op: MapOp, kind: Kind) -> u64 {
+    match (op, kind) {
+        // Bit by bit, over up to 277 bits of exponent.
+        (MapOp::Rem, Kind::F32) => 300,
+        (MapOp::Pow, _) => 40,
+        (MapOp::Sin | MapOp::Cos | MapOp::Softplus, _) => 20,
+        (MapOp::Div | MapOp::Mod | MapOp::Rem, Kind::I32 | Kind::U32 | Kind::I64) => 8,
+        (MapOp::Log | MapOp::Tanh | MapOp::Sigmoid | MapOp::Erf, _) => 5,
+        (MapOp::Exp, _) => 3,
+        _ => 1,
+    }
+}
 
 /// Picoseconds of a run of `plan`.
 pub(crate) fn run_ps(plan: &Plan) -> u64 {

@@ -33,14 +33,19 @@ mod ops;
 pub mod batch;
 mod cost;
 pub mod model;
+pub mod survey;
 pub mod verify;
 
 pub mod cpu;
 pub mod gpu;
 
+mod fallback;
+
 pub use batch::{Backend, Batcher, Executor};
 pub use cpu::{cpu, cpu_portable};
 pub use error::{EngineError, LoadError, PrepareError};
+pub use fallback::with_fallback;
 pub use gpu::{AdapterReport, GpuError, adapters, gpu};
 pub use limits::Limits;
 pub use model::{Model, Report};
+pub use num::Mode;

@@ -4,6 +4,8 @@ use crate::cost;
 use crate::error::LoadError;
 use crate::graph::{Dim, Graph};
 use crate::limits::Limits;
+use crate::num::Mode;
+use crate::onnx::Fixed;
 use crate::ops::Refused;
 use crate::plan::{Access, Bound, Plan, Prepared, Refuse, bind, joins};
 use alloy_primitives::keccak256;
@@ -64,8 +66,23 @@ impl Model {
     /// # Errors
     /// Names what is wrong, unsupported or too large.
     pub fn load(onnx: &[u8], limits: &Limits) -> Result<Arc<Self>, LoadError> {
-        let graph = crate::onnx::read(onnx, limits)?;
-        let hash = ModelHash(keccak256(onnx));
+        Self::load_fixed(onnx, limits, &Fixed::new())
+    }
+
+    /// As [`Model::load`], with values for inputs that never change: they become constants, so that shapes may depend on
+    /// them. The hash covers them.
+    ///
+    /// # Errors
+    /// As [`Model::load`].
+    pub fn load_fixed(onnx: &[u8], limits: &Limits, fixed: &Fixed) -> Result<Arc<Self>, LoadError> {
+        let graph = crate::onnx::read(onnx, limits, fixed)?;
+        let mut content = keccak256(onnx);
+        for (name, constant) in fixed {
+            let words: &[u8] = bytemuck::cast_slice(&constant.words);
+            let dims: &[u8] = bytemuck::cast_slice(&constant.dims);
+            content = keccak256([&content[..], name.as_bytes(), dims, words].concat());
+        }
+        let hash = ModelHash(content);
         let mut pool = Prepared::default();
 
         // One binding opens the pool: every weight is prepared by it. Which extents fit is found by trying.
@@ -175,6 +192,12 @@ impl Model {
     #[must_use]
     pub fn weights(&self) -> &[u32] {
         &self.pool.words
+    }
+
+    /// How its contractions are computed.
+    #[must_use]
+    pub fn mode(&self) -> Mode {
+        self.graph.mode
     }
 
     /// What the model asks of a machine; `None` where no plan at batch 1 exists.

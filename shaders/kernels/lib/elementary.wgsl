@@ -65,6 +65,15 @@ fn f_log(x: u32) -> u32 {
   return select(special, NAN, is_nan(x) || ((x & SIGN) != 0u && x != SIGN));
 }
 
+// log(1 + e^x): the argument of the logarithm is from 1 to 2, so that no special case of log1p is left.
+fn f_softplus(x: u32) -> u32 {
+  let e = f_exp(x | SIGN);
+  let u = f_add(ONE, e);
+  let lost = f_div(f_sub(e, f_sub(u, ONE)), u);
+  let tail = f_add(f_log(u), lost);
+  return select(tail, f_add(x, tail), f_less(0u, x));
+}
+
 fn f_sigmoid(x: u32) -> u32 {
   let e = f_exp(x | SIGN);
   let numerator = select(ONE, e, f_less(x, 0u));

@@ -1,9 +1,7 @@
-// Fixed point of the mode exact24. Reference: src/num/fixed.rs.
+// Fixed point of the exact modes. Reference: src/num/fixed.rs.
 // A 64-bit integer is vec2<u32>(low word, high word), two's complement.
 
 const EXPONENT_NOT_FINITE: u32 = 255u;
-// Bit 0 of a quantised value stands for 2^(exponent - 149).
-const EXPONENT_OF_UNIT: i32 = 149;
 
 fn wide_add(a: vec2<u32>, b: vec2<u32>) -> vec2<u32> {
   let low = a.x + b.x;
@@ -44,9 +42,10 @@ fn sum_to_f32(sum: vec2<u32>, power: i32) -> u32 {
   return select(packed, 0u, (m.x | m.y) == 0u);
 }
 
-// The result of a contraction of two rows with these exponents.
-fn rescale(a_exponent: u32, b_exponent: u32, sum: vec2<u32>) -> u32 {
-  let result = sum_to_f32(sum, i32(a_exponent) + i32(b_exponent) - 2 * EXPONENT_OF_UNIT);
+// The result of a contraction of two rows with these exponents. Bit 0 of a quantised value stands for
+// 2^(exponent - unit); `units` is the sum of both rows' units.
+fn rescale(a_exponent: u32, b_exponent: u32, units: u32, sum: vec2<u32>) -> u32 {
+  let result = sum_to_f32(sum, i32(a_exponent) + i32(b_exponent) - i32(units));
   let poisoned = a_exponent == EXPONENT_NOT_FINITE || b_exponent == EXPONENT_NOT_FINITE;
   return select(result, NAN, poisoned);
 }
@@ -56,13 +55,14 @@ fn row_exponent(magnitude: u32) -> u32 {
   return max(magnitude >> 23u, 1u);
 }
 
-// x as an integer at a row's exponent, rounded to nearest even; zero where the row is not finite.
-fn quantise(x: u32, exponent: u32) -> i32 {
+// x as an integer at a row's exponent, rounded to nearest even and saturated; zero where the row is not finite.
+// `dropped` bits of the mantissa of a value with the row's exponent are rounded away.
+fn quantise(x: u32, exponent: u32, dropped: u32, most: i32) -> i32 {
   let field = (x >> 23u) & 0xffu;
   let mantissa = (x & MANTISSA) | select(0u, HIDDEN, field != 0u);
-  let shift = min(1u + exponent - min(exponent, max(field, 1u)), 25u);
+  let shift = min(dropped + exponent - min(exponent, max(field, 1u)), 25u);
   let odd = (mantissa >> shift) & 1u;
-  let rounded = bitcast<i32>((mantissa + ((1u << (shift - 1u)) - 1u) + odd) >> shift);
+  let rounded = min(bitcast<i32>((mantissa + ((1u << (shift - 1u)) - 1u) + odd) >> shift), most);
   return select(select(rounded, -rounded, (x & SIGN) != 0u), 0, exponent == EXPONENT_NOT_FINITE);
 }
 

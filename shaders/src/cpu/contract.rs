@@ -4,7 +4,7 @@ use crate::cpu::arena::Sources;
 use crate::cpu::dot::Dot;
 use crate::cpu::rows::inside;
 use crate::num::Exponent;
-use crate::plan::{Contract, Conv};
+use crate::plan::{Contract, Conv, Kind};
 
 /// Integers of a panel of positions that a convolution gathers at a time: half of a second-level cache.
 const PANEL_WORDS: usize = 64 << 10;
@@ -18,7 +18,6 @@ fn exponent(words: &[i32], i: usize) -> Exponent {
 
 /// Runs products of rows; `out` is the result.
 pub(crate) fn contract(step: &Contract, sources: &Sources<'_>, out: &mut [u32], dot: Dot) {
-    let out: &mut [f32] = bytemuck::cast_slice_mut(out);
     let [m, n, k] = [step.m as usize, step.n as usize, step.k as usize];
     let (a_all, b_all) = (sources.integers(&step.a.q), sources.integers(&step.b.q));
     let (a_exponents, b_exponents) = (
@@ -43,8 +42,12 @@ pub(crate) fn contract(step: &Contract, sources: &Sources<'_>, out: &mut [u32], 
             let j0 = number * block;
             dot.rows(k, a, part, &mut |i, j, sum| {
                 let j = j0 + j;
-                out[i * n + j] =
-                    exponent(a_exponents, a0 + i).rescale(exponent(b_exponents, b0 + j), sum);
+                out[i * n + j] = match step.out.kind {
+                    Kind::F32 => exponent(a_exponents, a0 + i)
+                        .rescale(exponent(b_exponents, b0 + j), sum, step.width)
+                        .to_bits(),
+                    _ => sum as u32,
+                };
             });
         }
         for axis in (0..index.len()).rev() {
@@ -65,7 +68,6 @@ pub(crate) fn conv(
     dot: Dot,
     panel: &mut Vec<i32>,
 ) {
-    let out: &mut [f32] = bytemuck::cast_slice_mut(out);
     let w = &step.window;
     let volume = |extents: &[u32; 3]| extents.iter().map(|&e| e as usize).product::<usize>();
     let (cin, cout) = (step.cin as usize, step.cout as usize);
@@ -89,8 +91,12 @@ pub(crate) fn conv(
                 gather(step, source, first + i, row);
             }
             dot.rows(depth, weights, panel, &mut |c, p, sum| {
-                out[c * outputs + first + p] =
-                    exponent(weight_exponents, group * cout + c).rescale(scale, sum);
+                out[c * outputs + first + p] = match step.out.kind {
+                    Kind::F32 => exponent(weight_exponents, group * cout + c)
+                        .rescale(scale, sum, step.width)
+                        .to_bits(),
+                    _ => sum as u32,
+                };
             });
             first += count;
         }

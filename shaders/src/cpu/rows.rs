@@ -4,7 +4,7 @@ use crate::cpu::arena::{Sources, split};
 use crate::cpu::map::read;
 use crate::cpu::scalar;
 use crate::num::reduce::{BLOCK, LANES};
-use crate::num::{self, Exponent};
+use crate::num::{self, Exponent, Width};
 use crate::plan::{
     Kind, MapOp, Pool, PoolOp, Quantise, RANK_MAX, Reduce, ReduceOp, TREE_LEAF, TREE_NODE_WORDS,
     TreeFold, Trees, View, Window,
@@ -192,7 +192,7 @@ pub(crate) fn quantise(
     let cols = step.q.len as usize / step.exponent.len as usize;
     for q in out.chunks_exact_mut(cols) {
         let row: &[f32] = bytemuck::cast_slice(gather.row(scratch));
-        let exponent = quantise_row(row, q);
+        let exponent = quantise_row(row, q, step.width);
         exponents.push(u32::from(exponent.0));
         gather.next();
     }
@@ -201,17 +201,18 @@ pub(crate) fn quantise(
 }
 
 /// As [`num::fixed::quantise_into`], with the rounding of IEEE additions in the place of shifts.
-fn quantise_row(row: &[f32], q: &mut [i32]) -> Exponent {
+fn quantise_row(row: &[f32], q: &mut [i32], width: Width) -> Exponent {
     let exponent = Exponent::of(row);
     // Here the unit and its inverse are normal floats.
     if !(28..=200).contains(&exponent.0) {
-        return num::fixed::quantise_into(row, q);
+        return num::fixed::quantise_into(row, q, width);
     }
-    // `x * 2^(149 - e)` has at most 24 bits and is scaled exactly, unless it falls below the normal range: it is far
+    // `x * 2^(unit - e)` has at most 24 bits and is scaled exactly, unless it falls below the normal range: it is far
     // below half a unit there, and becomes zero as it should.
-    let scale = f32::from_bits((149 + 127 - u32::from(exponent.0)) << 23);
+    let scale = f32::from_bits((width.unit() as u32 + 127 - u32::from(exponent.0)) << 23);
+    let most = width.most();
     for (q, &x) in q.iter_mut().zip(row) {
-        *q = scalar::round(x * scale) as i32;
+        *q = (scalar::round(x * scale) as i32).clamp(-most, most);
     }
     exponent
 }

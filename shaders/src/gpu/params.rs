@@ -135,7 +135,7 @@ fn fits(what: &'static str, found: usize, limit: usize) -> Result<(), PrepareErr
 fn instruction_cost(op: MapOp) -> u64 {
     match op {
         MapOp::Pow => 8_000,
-        MapOp::Sin | MapOp::Cos | MapOp::Rem => 3_000,
+        MapOp::Sin | MapOp::Cos | MapOp::Rem | MapOp::Softplus => 3_000,
         MapOp::Exp | MapOp::Log | MapOp::Tanh | MapOp::Sigmoid | MapOp::Erf => 2_000,
         MapOp::Div | MapOp::Mod | MapOp::Sqrt => 400,
         _ => 100,
@@ -159,7 +159,7 @@ fn special(instr: &Instr) -> Result<Option<&'static str>, ()> {
         O::Tanh => Ok(Some("TANH")),
         O::Sigmoid => Ok(Some("SIGMOID")),
         O::Erf => Ok(Some("ERF")),
-        O::Div | O::Mod | O::Rem | O::Pow | O::Sin | O::Cos | O::ToI64 => Err(()),
+        O::Div | O::Mod | O::Rem | O::Pow | O::Sin | O::Cos | O::Softplus | O::ToI64 => Err(()),
         _ => Ok(None),
     }
 }
@@ -332,8 +332,10 @@ fn quantise_work(quantise: &Quantise) -> Result<Work, PrepareError> {
         columns as u32,
         quantise.q.offset,
         quantise.exponent.offset,
+        quantise.width.dropped(),
     ];
     work.set(2, header);
+    work.set(30, [quantise.width.most() as u32]);
     work.set(8, dims);
     work.set_view(16, &quantise.input);
     Ok(work)
@@ -383,6 +385,8 @@ fn contract_work(contract: &Contract) -> Result<Work, PrepareError> {
         contract.b.exponent.offset,
         contract.out.offset,
         contract.batch.len() as u32,
+        2 * contract.width.unit() as u32,
+        u32::from(contract.out.kind != Kind::F32),
     ];
     work.set(2, header);
     work.set(16, contract.batch.iter().copied());
@@ -431,6 +435,8 @@ fn conv_work(conv: &Conv) -> Result<Work, PrepareError> {
         conv.weight_q.offset,
         conv.weight_exponent.offset,
         conv.out.offset,
+        2 * conv.width.unit() as u32,
+        u32::from(conv.out.kind != Kind::F32),
     ];
     work.set(2, header);
     work.set(16, window_words(&conv.window));

@@ -5,7 +5,7 @@
 
 use super::GpuError;
 use super::device::Device;
-use crate::num;
+use crate::num::{self, Width};
 use crate::plan::{
     ALIGN_WORDS, Arg, Buffer, Contract, Instr, Kind, Map, MapOp, Plan, Quantise, Rows, Space, Step,
     View,
@@ -37,6 +37,9 @@ const CASES: [Case; 10] = [
     (MapOp::Sigmoid, |a, _| num::sigmoid(a)),
     (MapOp::Erf, |a, _| num::erf(a)),
 ];
+
+/// Widths whose fixed point is tested.
+const WIDTHS: [Width; 2] = [Width::Bits24, Width::Bits16];
 
 /// Words that break careless arithmetic: zeros, subnormals, ties, the ends of the range, infinities, NaN.
 pub const HOSTILE: [u32; 32] = [
@@ -153,31 +156,35 @@ pub fn run(device: &mut Device) -> Result<(), GpuError> {
         steps.push(map(op, a, b, out));
         outputs.push(out);
     }
-    let q = place(&mut top, Kind::I32, ROWS * DEPTH);
-    let exponent = place(&mut top, Kind::I32, ROWS);
-    let product = place(&mut top, Kind::F32, ROWS * ROWS);
-    steps.push(Step::Quantise(Quantise {
-        rows: vec![ROWS],
-        cols: vec![DEPTH],
-        input: view(rows, &[DEPTH as i32, 1]),
-        q,
-        exponent,
-    }));
-    let operand = Rows {
-        q,
-        exponent,
-        batch: vec![],
-    };
-    steps.push(Step::Contract(Contract {
-        batch: vec![],
-        m: ROWS,
-        n: ROWS,
-        k: DEPTH,
-        a: operand.clone(),
-        b: operand,
-        out: product,
-    }));
-    outputs.extend([q, exponent, product]);
+    for width in WIDTHS {
+        let q = place(&mut top, Kind::I32, ROWS * DEPTH);
+        let exponent = place(&mut top, Kind::I32, ROWS);
+        let product = place(&mut top, Kind::F32, ROWS * ROWS);
+        steps.push(Step::Quantise(Quantise {
+            width,
+            rows: vec![ROWS],
+            cols: vec![DEPTH],
+            input: view(rows, &[DEPTH as i32, 1]),
+            q,
+            exponent,
+        }));
+        let operand = Rows {
+            q,
+            exponent,
+            batch: vec![],
+        };
+        steps.push(Step::Contract(Contract {
+            width,
+            batch: vec![],
+            m: ROWS,
+            n: ROWS,
+            k: DEPTH,
+            a: operand.clone(),
+            b: operand,
+            out: product,
+        }));
+        outputs.extend([q, exponent, product]);
+    }
 
     let mut next = words(0x5eed);
     let mut battery =
@@ -255,27 +262,30 @@ fn expected(inputs: &[Vec<u32>]) -> Vec<(String, Vec<u32>)> {
             (format!("map {op:?}"), result.collect())
         })
         .collect();
-    let rows: Vec<num::Quantised> = inputs[2]
-        .chunks(DEPTH as usize)
-        .map(|row| num::Quantised::of(&row.iter().map(|&w| f32::from_bits(w)).collect::<Vec<_>>()))
-        .collect();
-    let q = rows
-        .iter()
-        .flat_map(|r| r.values.iter().map(|&q| q as u32))
-        .collect();
-    let exponents = rows.iter().map(|r| u32::from(r.exponent.0)).collect();
-    let product = |a: &num::Quantised, b: &num::Quantised| {
-        a.exponent
-            .rescale(b.exponent, num::fixed::dot(&a.values, &b.values))
-            .to_bits()
-    };
-    let products = rows
-        .iter()
-        .flat_map(|a| rows.iter().map(move |b| product(a, b)))
-        .collect();
-    all.push(("quantised values".into(), q));
-    all.push(("exponents".into(), exponents));
-    all.push(("contraction".into(), products));
+    let floats: Vec<f32> = inputs[2].iter().map(|&w| f32::from_bits(w)).collect();
+    for width in WIDTHS {
+        let rows: Vec<num::Quantised> = floats
+            .chunks(DEPTH as usize)
+            .map(|row| num::Quantised::of(row, width))
+            .collect();
+        let q = rows
+            .iter()
+            .flat_map(|r| r.values.iter().map(|&q| q as u32))
+            .collect();
+        let exponents = rows.iter().map(|r| u32::from(r.exponent.0)).collect();
+        let product = |a: &num::Quantised, b: &num::Quantised| {
+            a.exponent
+                .rescale(b.exponent, num::fixed::dot(&a.values, &b.values), width)
+                .to_bits()
+        };
+        let products = rows
+            .iter()
+            .flat_map(|a| rows.iter().map(move |b| product(a, b)))
+            .collect();
+        all.push((format!("quantised values, {width:?}"), q));
+        all.push((format!("exponents, {width:?}"), exponents));
+        all.push((format!("contraction, {width:?}"), products));
+    }
     all
 }
 

@@ -217,6 +217,14 @@ fn costly_functions_equal_the_definition() {
     check_map(d, MapOp::Sin, Kind::F32, &a, &b, float(|a, _| num::sin(a)));
     check_map(d, MapOp::Cos, Kind::F32, &a, &b, float(|a, _| num::cos(a)));
     check_map(d, MapOp::Pow, Kind::F32, &a, &b, float(num::pow));
+    check_map(
+        d,
+        MapOp::Softplus,
+        Kind::F32,
+        &a,
+        &b,
+        float(|a, _| num::softplus(a)),
+    );
     // Bases and exponents at which pow is ordinary.
     let mut next = words(77);
     let base: Vec<u32> = (0..1 << 14)
@@ -230,6 +238,92 @@ fn costly_functions_equal_the_definition() {
         })
         .collect();
     check_map(d, MapOp::Pow, Kind::F32, &base, &exponent, float(num::pow));
+}
+
+/// Goal: no operation is missing in a kernel, in any kind. Method: each over hostile and random words, on the device and
+/// on the CPU.
+#[test]
+fn every_operation_gives_the_bits_of_the_cpu() {
+    let Some(mut device) = device() else { return };
+    let weights = device.upload(&[]).expect("small");
+    let (a, b) = pairs(2048, 0xa11);
+    let (a, b): (Vec<u32>, Vec<u32>) = (a[..2048].to_vec(), b[..2048].to_vec());
+    for op in MapOp::ALL {
+        for &kind in op.kinds() {
+            let mut top = 0;
+            let count = 2048 / kind.words();
+            let (x, y) = (place(&mut top, kind, count), place(&mut top, kind, count));
+            let flag = place(&mut top, Kind::U32, count);
+            let out = place(&mut top, op.result(kind), count);
+            let args = match op.arity() {
+                1 => [Arg::Load(0), Arg::None, Arg::None],
+                2 => [Arg::Load(0), Arg::Load(1), Arg::None],
+                _ => [Arg::Load(2), Arg::Load(0), Arg::Load(1)],
+            };
+            let plan = Arc::new(Plan {
+                inputs: vec![x, y, flag],
+                outputs: vec![out],
+                output_shapes: vec![vec![count]],
+                locals: vec![],
+                arena_words: top,
+                steps: vec![Step::Map(Map {
+                    dims: vec![count],
+                    loads: vec![view(x, &[1]), view(y, &[1]), view(flag, &[1])],
+                    program: vec![Instr { op, kind, args }],
+                    out,
+                })],
+                macs: 0,
+                touched: 0,
+            });
+            let flags: Vec<u32> = (0..count).map(|i| i % 2).collect();
+            let inputs = [a.clone(), b.clone(), flags];
+            let mut expect = vec![vec![]];
+            crate::cpu::Cpu::detect().interpret(&plan, &[], &inputs, &mut expect);
+            let mut compiled = device.compile(&plan).expect("covered");
+            let mut found = vec![vec![]];
+            device
+                .run(&mut compiled, &weights, &inputs, &mut found)
+                .expect("runs");
+            let nan = |w: u32| out.kind == Kind::F32 && f32::from_bits(w).is_nan();
+            let wrong = (0..expect[0].len()).find(|&i| {
+                let (f, e) = (found[0][i], expect[0][i]);
+                f != e && !(nan(f) && nan(e))
+            });
+            assert_eq!(
+                wrong,
+                None,
+                "{op:?} over {kind}: {:#010x?} {:#010x?} gave {:#010x?}, not {:#010x?}",
+                wrong.map(|i| a[i]),
+                wrong.map(|i| b[i]),
+                wrong.map(|i| found[0][i]),
+                wrong.map(|i| expect[0][i])
+            );
+        }
+    }
+}
+
+#[test]
+fn a_lost_device_is_opened_anew_and_the_run_is_replayed() {
+    if device().is_none() {
+        return;
+    }
+    let file = include_bytes!("../../tests/fixtures/mlp/model.onnx");
+    let model = Model::load(file, &crate::Limits::default()).expect("it loads");
+    let plan = model.plan(&[vec![1, 64]]).expect("a plan");
+    let inputs = [(0..64)
+        .map(|i| (i as f32 * 0.1).to_bits())
+        .collect::<Vec<u32>>()];
+    let mut gpu = Gpu::open(None).expect("a device");
+    gpu.load(&model).expect("it fits");
+    let mut before = vec![vec![]];
+    gpu.execute(&model, &plan, &inputs, &mut before)
+        .expect("it runs");
+    gpu.device.destroy();
+    let mut after = vec![vec![]];
+    gpu.execute(&model, &plan, &inputs, &mut after)
+        .expect("it runs again");
+    assert_eq!(before, after);
+    assert!(!gpu.device.is_lost());
 }
 
 #[test]

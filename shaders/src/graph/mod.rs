@@ -7,6 +7,7 @@ mod attr;
 
 pub use attr::{Attr, Attrs};
 
+use crate::num::Mode;
 use crate::plan::Kind;
 use penstock_rules::tensor::ElementType;
 use std::sync::Arc;
@@ -194,6 +195,8 @@ pub struct Output {
 /// A graph.
 #[derive(Debug, Default)]
 pub struct Graph {
+    /// How contractions are computed.
+    pub mode: Mode,
     /// For each value, its constant if it has one.
     pub values: Vec<Option<Arc<Constant>>>,
     /// Inputs, without those that have an initialiser.

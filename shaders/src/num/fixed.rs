@@ -1,4 +1,4 @@
-//! `exact24`: contractions (Gemm, `MatMul`, Conv, ...) in integers.
+//! Contractions (Gemm, `MatMul`, Conv, ...) in integers: the modes `exact24`, `exact16` and `int8`.
 //!
 //! A row (of activations, or a channel of weights) gets one power-of-two scale from its largest exponent; each value
 //! becomes an integer `q` of at most 24 bits; products and sums are integers, so no order of summation can matter; the
@@ -9,11 +9,53 @@
 //! The sum of a row `a` and a row `b` is `f32(sum(qa * qb) * 2^(ea + eb - 298))`, rounded to nearest even, subnormals
 //! kept, infinity on overflow.
 //! A row with an infinity or a NaN is [`Exponent::NOT_FINITE`]: every result that it takes part in is NaN.
+//! That is [`Width::Bits24`]. [`Width::Bits16`] has 141 in the place of 149, and `q` saturates at `2^15 - 1`.
+//! [`Width::Whole`] takes integers as they are, with [`Exponent::UNIT`] for every row.
 //!
 //! Kernels with 16-bit multipliers use balanced digits, `q = 4096 * high + low` with `|high| <= 2048` and
 //! `-2048 <= low <= 2047`.
 
 use super::float::CANONICAL_NAN;
+
+/// How wide the integers of a contraction are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Width {
+    /// `exact24`: `|q| <= 2^23`.
+    Bits24 = 0,
+    /// `exact16`: `|q| <= 2^15 - 1`.
+    Bits16 = 1,
+    /// Integers that stand for themselves: 8-bit values less their zero point, `|q| <= 255`.
+    Whole = 2,
+}
+
+impl Width {
+    /// Lowest bits of a 24-bit mantissa that a row's largest value loses.
+    #[must_use]
+    pub const fn dropped(self) -> u32 {
+        match self {
+            Self::Bits24 | Self::Whole => 1,
+            Self::Bits16 => 9,
+        }
+    }
+
+    /// The exponent at which a unit is 1: `q` stands for `q * 2^(e - unit)`.
+    #[must_use]
+    pub const fn unit(self) -> i32 {
+        // A mantissa's last bit is worth 2^(e - 150).
+        150 - self.dropped() as i32
+    }
+
+    /// Largest `|q|`; what rounds beyond it saturates.
+    #[must_use]
+    pub const fn most(self) -> i32 {
+        match self {
+            Self::Bits24 => QUANTISED_MAX,
+            Self::Bits16 => i16::MAX as i32,
+            Self::Whole => 255,
+        }
+    }
+}
 
 /// Largest `|q|`: a value with the row's largest exponent has 24 bits, of which the last is rounded away.
 pub const QUANTISED_MAX: i32 = 1 << 23;
@@ -41,6 +83,8 @@ impl Exponent {
     pub const LEAST: Self = Self(1);
     /// A row that holds an infinity or a NaN.
     pub const NOT_FINITE: Self = Self(255);
+    /// A row of integers that stand for themselves.
+    pub const UNIT: Self = Self(149);
 
     /// The scale of a row.
     #[inline]
@@ -68,7 +112,7 @@ impl Exponent {
     /// `x` as an integer at this scale, rounded to nearest even. Only for finite rows that this exponent bounds.
     #[inline]
     #[must_use]
-    pub const fn quantise(self, x: f32) -> i32 {
+    pub const fn quantise(self, x: f32, width: Width) -> i32 {
         let bits = x.to_bits();
         let field = (bits >> 23) & 0xff;
         let (exponent, mantissa) = if field == 0 {
@@ -77,33 +121,34 @@ impl Exponent {
             (field, bits & 0x7f_ffff | 0x80_0000)
         };
         // At a shift of 25 or more a 24-bit mantissa is below half a unit.
-        let shift = 1 + (self.0 as u32).saturating_sub(exponent);
+        let shift = width.dropped() + (self.0 as u32).saturating_sub(exponent);
         let shift = if shift > 25 { 25 } else { shift };
         let kept = mantissa >> shift;
         let odd = kept & 1;
-        let rounded = (mantissa + ((1 << (shift - 1)) - 1) + odd) >> shift;
-        if bits >> 31 == 0 {
-            rounded as i32
+        let rounded = ((mantissa + ((1 << (shift - 1)) - 1) + odd) >> shift) as i32;
+        let held = if rounded > width.most() {
+            width.most()
         } else {
-            -(rounded as i32)
-        }
+            rounded
+        };
+        if bits >> 31 == 0 { held } else { -held }
     }
 
     /// The exponent of a unit: a quantised value `q` stands for `q * 2^power`.
     #[inline]
     #[must_use]
-    pub const fn power(self) -> i32 {
-        self.0 as i32 - 149
+    pub const fn power(self, width: Width) -> i32 {
+        self.0 as i32 - width.unit()
     }
 
     /// The `f32` of a sum of products of a row at this scale with one at `other`'s.
     #[inline]
     #[must_use]
-    pub fn rescale(self, other: Self, sum: i64) -> f32 {
+    pub fn rescale(self, other: Self, sum: i64, width: Width) -> f32 {
         if self == Self::NOT_FINITE || other == Self::NOT_FINITE {
             f32::from_bits(CANONICAL_NAN)
         } else {
-            sum_to_f32(sum, self.power() + other.power())
+            sum_to_f32(sum, self.power(width) + other.power(width))
         }
     }
 }
@@ -120,9 +165,9 @@ pub struct Quantised {
 impl Quantised {
     /// Quantises a row.
     #[must_use]
-    pub fn of(row: &[f32]) -> Self {
+    pub fn of(row: &[f32], width: Width) -> Self {
         let mut values = vec![0; row.len()];
-        let exponent = quantise_into(row, &mut values);
+        let exponent = quantise_into(row, &mut values, width);
         Self { exponent, values }
     }
 }
@@ -131,14 +176,14 @@ impl Quantised {
 ///
 /// # Panics
 /// Where the lengths differ.
-pub fn quantise_into(row: &[f32], values: &mut [i32]) -> Exponent {
+pub fn quantise_into(row: &[f32], values: &mut [i32], width: Width) -> Exponent {
     assert_eq!(row.len(), values.len(), "one integer per value");
     let exponent = Exponent::of(row);
     if exponent == Exponent::NOT_FINITE {
         values.fill(0);
     } else {
         for (q, &x) in values.iter_mut().zip(row) {
-            *q = exponent.quantise(x);
+            *q = exponent.quantise(x, width);
         }
     }
     exponent
@@ -222,6 +267,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    const BITS: Width = Width::Bits24;
+
     /// Any finite float.
     fn finite() -> impl Strategy<Value = f32> {
         any::<u32>()
@@ -232,17 +279,17 @@ mod tests {
     #[test]
     fn the_largest_value_of_a_binade_and_the_least_subnormal_are_within_bounds() {
         let top = f32::from_bits(0x3fff_ffff);
-        assert_eq!(Exponent::of(&[top]).quantise(top), QUANTISED_MAX);
-        assert_eq!(Exponent::of(&[-top]).quantise(-top), -QUANTISED_MAX);
+        assert_eq!(Exponent::of(&[top]).quantise(top, BITS), QUANTISED_MAX);
+        assert_eq!(Exponent::of(&[-top]).quantise(-top, BITS), -QUANTISED_MAX);
         assert_eq!(digits(QUANTISED_MAX), (2048, 0));
         assert_eq!(digits(-QUANTISED_MAX), (-2048, 0));
         assert_eq!(digits(2047), (0, 2047));
         assert_eq!(digits(2048), (1, -2048));
         let least = f32::from_bits(1);
         assert_eq!(Exponent::of(&[least]), Exponent::LEAST);
-        assert_eq!(Exponent::LEAST.quantise(least), 0, "a half, to even");
+        assert_eq!(Exponent::LEAST.quantise(least, BITS), 0, "a half, to even");
         assert_eq!(
-            Exponent::LEAST.quantise(f32::from_bits(3)),
+            Exponent::LEAST.quantise(f32::from_bits(3), BITS),
             2,
             "one and a half, to even"
         );
@@ -250,17 +297,41 @@ mod tests {
     }
 
     #[test]
+    fn sixteen_bits_saturate_where_twenty_four_round_up() {
+        let bits = Width::Bits16;
+        let top = f32::from_bits(0x3fff_ffff);
+        let row = Quantised::of(&[top, -top, 1.0, 0.0, 2f32.powi(-15)], bits);
+        // A unit is 2^-14 here: half of one goes to even.
+        assert_eq!(row.values, [32_767, -32_767, 1 << 14, 0, 0]);
+        assert_eq!(row.exponent.power(bits), -14);
+        let one = Quantised::of(&[1.0], bits);
+        assert_eq!(
+            row.exponent
+                .rescale(one.exponent, i64::from(row.values[2]) << 14, bits),
+            1.0
+        );
+    }
+
+    #[test]
+    fn whole_numbers_are_scaled_by_one() {
+        assert_eq!(
+            Exponent::UNIT.rescale(Exponent::UNIT, -77, Width::Whole),
+            -77.0
+        );
+    }
+
+    #[test]
     fn a_row_with_infinity_or_nan_makes_every_result_nan() {
         for hostile in [f32::INFINITY, f32::NEG_INFINITY, f32::NAN, -f32::NAN] {
-            let row = Quantised::of(&[1.0, hostile, 2.0]);
+            let row = Quantised::of(&[1.0, hostile, 2.0], BITS);
             assert_eq!(row.exponent, Exponent::NOT_FINITE);
             assert_eq!(row.values, [0; 3]);
             assert_eq!(
-                row.exponent.rescale(Exponent(127), 5).to_bits(),
+                row.exponent.rescale(Exponent(127), 5, BITS).to_bits(),
                 CANONICAL_NAN
             );
             assert_eq!(
-                Exponent(127).rescale(row.exponent, 0).to_bits(),
+                Exponent(127).rescale(row.exponent, 0, BITS).to_bits(),
                 CANONICAL_NAN
             );
         }
@@ -268,9 +339,11 @@ mod tests {
 
     #[test]
     fn small_integers_contract_exactly() {
-        let a = Quantised::of(&[1.0, -2.0, 3.0]);
-        let b = Quantised::of(&[0.5, 4.0, -8.0]);
-        let result = a.exponent.rescale(b.exponent, dot(&a.values, &b.values));
+        let a = Quantised::of(&[1.0, -2.0, 3.0], BITS);
+        let b = Quantised::of(&[0.5, 4.0, -8.0], BITS);
+        let result = a
+            .exponent
+            .rescale(b.exponent, dot(&a.values, &b.values), BITS);
         assert_eq!(result, 0.5 - 8.0 - 24.0);
     }
 
@@ -308,8 +381,8 @@ mod tests {
         fn quantising_is_within_half_a_unit_and_digits_come_back(
             row in proptest::collection::vec(finite(), 1..40),
         ) {
-            let quantised = Quantised::of(&row);
-            let unit = 2f64.powi(quantised.exponent.power());
+            let quantised = Quantised::of(&row, BITS);
+            let unit = 2f64.powi(quantised.exponent.power(BITS));
             for (&x, &q) in row.iter().zip(&quantised.values) {
                 prop_assert!(q.abs() <= QUANTISED_MAX);
                 let error = (f64::from(x) / unit - f64::from(q)).abs();
@@ -342,8 +415,8 @@ mod tests {
             pairs in proptest::collection::vec((-10f32..10.0, -10f32..10.0), 1..300),
         ) {
             let (a, b): (Vec<f32>, Vec<f32>) = pairs.iter().copied().unzip();
-            let (qa, qb) = (Quantised::of(&a), Quantised::of(&b));
-            let got = qa.exponent.rescale(qb.exponent, dot(&qa.values, &qb.values));
+            let (qa, qb) = (Quantised::of(&a, BITS), Quantised::of(&b, BITS));
+            let got = qa.exponent.rescale(qb.exponent, dot(&qa.values, &qb.values), BITS);
             let truth: f64 = pairs.iter().map(|&(a, b)| f64::from(a) * f64::from(b)).sum();
             let top = |v: &[f32]| v.iter().fold(0f64, |m, &x| m.max(f64::from(x.abs())));
             // Half a unit on each side of each product, a unit being at most 2^-22 of the row's largest value.

@@ -4,7 +4,7 @@
 //! f32 in --+-- float:      order, max, min, canonical NaN          (bit patterns)
 //!          +-- elementary: exp, log, tanh, erf, sigmoid, pow, ...  (fixed sequences of IEEE operations)
 //!          +-- reduce:     sums over a fixed tree                  (IEEE additions)
-//!          +-- fixed:      contractions                            (f32 -> 24-bit integers -> i64 -> f32)
+//!          +-- fixed:      contractions                            (f32 -> 24 or 16-bit integers -> i64 -> f32)
 //! ```
 //!
 //! Every executor gives the bits of these functions: the CPU calls them or vectorises them, the GPU repeats them in
@@ -26,9 +26,45 @@ pub mod elementary;
 pub mod fixed;
 
 pub use elementary::{cos, erf, exp, log, log1p, pow, sigmoid, sin, softplus, tanh};
-pub use fixed::{Exponent, Quantised};
+pub use fixed::{Exponent, Quantised, Width};
 pub use float::{canonical, max, min, order_key, relu};
 pub use reduce::{max_by, sum, sum_by};
+
+/// How a model's contractions are computed. A file chooses by its metadata (`penstock.mode`), so that the choice is a part
+/// of the model's hash.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Mode {
+    /// Operands of 24 bits: as good as `f32`, or better.
+    #[default]
+    Exact24,
+    /// Operands of 16 bits: between half precision and `f32`, and faster.
+    Exact16,
+    /// As [`Mode::Exact24`], but a contraction of two dequantised tensors is one of their 8-bit integers.
+    Int8,
+}
+
+impl Mode {
+    /// Key of the metadata that chooses a mode.
+    pub const KEY: &'static str = "penstock.mode";
+
+    /// Its name in metadata and on the command line.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Exact24 => "exact24",
+            Self::Exact16 => "exact16",
+            Self::Int8 => "int8",
+        }
+    }
+
+    /// The mode of this name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Exact24, Self::Exact16, Self::Int8]
+            .into_iter()
+            .find(|mode| mode.name() == name)
+    }
+}
 
 /// Version of this definition: it is a part of every request key, so that answers of two definitions never meet.
 /// Raise it with every change of a result bit.

@@ -4,22 +4,24 @@ use super::proto::attribute_proto::AttributeType;
 use super::proto::tensor_shape_proto::dimension::Value as DimValue;
 use super::proto::type_proto::Value as TypeValue;
 use super::proto::{AttributeProto, GraphProto, ModelProto, NodeProto, ValueInfoProto};
-use super::{limit, read_tensor};
+use super::{Fixed, limit, read_tensor};
 use crate::error::LoadError;
 use crate::graph::{Attr, Attrs, Constant, Dim, Graph, Input, Node, Output, Subgraph, ValueId};
 use crate::limits::Limits;
+use crate::num::Mode;
 use penstock_rules::tensor::ElementType;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// Versions of ONNX's own operator set that are taken. Before 7 broadcasting followed other rules.
-const OPSETS: std::ops::RangeInclusive<i64> = 7..=22;
+/// Versions of ONNX's own operator set that are taken.
+const OPSETS: std::ops::RangeInclusive<i64> = 1..=22;
 
 /// Versions of the classical operators' set that are taken.
 const OPSETS_ML: std::ops::RangeInclusive<i64> = 1..=5;
 
 struct Importer<'a> {
     limits: &'a Limits,
+    fixed: &'a Fixed,
     versions: HashMap<String, i64>,
     values: Vec<Option<Arc<Constant>>>,
     /// Names in scope, innermost last.
@@ -27,7 +29,11 @@ struct Importer<'a> {
 }
 
 /// Makes a graph of a decoded file.
-pub(crate) fn import(model: &ModelProto, limits: &Limits) -> Result<Graph, LoadError> {
+pub(crate) fn import(
+    model: &ModelProto,
+    limits: &Limits,
+    fixed: &Fixed,
+) -> Result<Graph, LoadError> {
     if !model.functions.is_empty() {
         return Err(LoadError::Malformed("functions are not taken".into()));
     }
@@ -37,6 +43,7 @@ pub(crate) fn import(model: &ModelProto, limits: &Limits) -> Result<Graph, LoadE
         .ok_or_else(|| LoadError::Malformed("there is no graph".into()))?;
     let mut importer = Importer {
         limits,
+        fixed,
         versions: HashMap::new(),
         values: Vec::new(),
         scopes: vec![HashMap::new()],
@@ -51,6 +58,9 @@ pub(crate) fn import(model: &ModelProto, limits: &Limits) -> Result<Graph, LoadE
     let mut inputs = Vec::new();
     for info in &graph.input {
         if importer.scopes[0].contains_key(info.name()) {
+            continue;
+        }
+        if importer.fix(info)? {
             continue;
         }
         let (element, dims) = importer.port(info)?;
@@ -82,10 +92,28 @@ pub(crate) fn import(model: &ModelProto, limits: &Limits) -> Result<Graph, LoadE
         ));
     }
     Ok(Graph {
+        mode: mode(model)?,
         values: importer.values,
         inputs,
         nodes,
         outputs,
+    })
+}
+
+/// The mode that the file's metadata choose.
+fn mode(model: &ModelProto) -> Result<Mode, LoadError> {
+    let chosen = model
+        .metadata_props
+        .iter()
+        .rfind(|entry| entry.key() == Mode::KEY);
+    let Some(entry) = chosen else {
+        return Ok(Mode::default());
+    };
+    Mode::from_name(entry.value()).ok_or_else(|| {
+        value_error(
+            Mode::KEY,
+            format!("mode {:?} is not supported", entry.value()),
+        )
     })
 }
 
@@ -148,6 +176,16 @@ impl Importer<'_> {
         Ok(())
     }
 
+    /// Gives an input its fixed value, if it has one.
+    fn fix(&mut self, info: &ValueInfoProto) -> Result<bool, LoadError> {
+        let Some(constant) = self.fixed.get(info.name()) else {
+            return Ok(false);
+        };
+        let id = self.define(info.name())?;
+        self.values[id] = Some(constant.clone());
+        Ok(true)
+    }
+
     fn port(&self, info: &ValueInfoProto) -> Result<(ElementType, Vec<Dim>), LoadError> {
         let name = info.name();
         let Some(TypeValue::TensorType(tensor)) =
@@ -172,11 +210,11 @@ impl Importer<'_> {
                     u32::try_from(*v)
                         .map_err(|_| value_error(name, format!("dimension {v} is out of range")))?,
                 ),
-                Some(DimValue::DimParam(symbol)) if !symbol.is_empty() => {
+                Some(DimValue::DimParam(symbol)) if !symbol.is_empty() && symbol != "?" => {
                     self.name(symbol)?;
                     Dim::Symbol(symbol.clone())
                 }
-                // Exporters write 0 or -1 for an extent that they don't know.
+                // Exporters write 0, -1 or "?" for an extent that they don't know.
                 _ => Dim::Free,
             });
         }

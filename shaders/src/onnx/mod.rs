@@ -13,10 +13,12 @@ pub use tensor::read_tensor;
 pub(crate) use tensor::{narrow_into, widen, widen_into};
 
 use crate::error::LoadError;
-use crate::graph::Graph;
+use crate::graph::{Constant, Graph};
 use crate::limits::Limits;
 use bytes::Bytes;
 use prost::Message;
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// Types of the vendored schema (`proto/onnx-ml.proto`), made at build time.
 #[allow(missing_docs, clippy::all, clippy::pedantic, rustdoc::all)]
@@ -24,11 +26,19 @@ pub mod proto {
     include!(concat!(env!("OUT_DIR"), "/onnx.rs"));
 }
 
-/// Reads a file.
+/// Inputs with a value that never changes, by name.
+pub type Fixed = BTreeMap<String, Arc<Constant>>;
+
+/// Reads a file; inputs that are in `fixed` become constants.
 ///
 /// # Errors
 /// Names what is malformed, unsupported or beyond a limit.
-pub fn read(file: &[u8], limits: &Limits) -> Result<Graph, LoadError> {
+pub fn read(file: &[u8], limits: &Limits, fixed: &Fixed) -> Result<Graph, LoadError> {
+    import(&decode(file, limits)?, limits, fixed)
+}
+
+/// The messages of a file, counted before they are decoded.
+pub(crate) fn decode(file: &[u8], limits: &Limits) -> Result<proto::ModelProto, LoadError> {
     if file.len() > limits.file_bytes_max {
         return Err(limit(
             "bytes of the file",
@@ -37,9 +47,8 @@ pub fn read(file: &[u8], limits: &Limits) -> Result<Graph, LoadError> {
         ));
     }
     scan::scan(file, limits)?;
-    let model = proto::ModelProto::decode(Bytes::copy_from_slice(file))
-        .map_err(|e| LoadError::Malformed(e.to_string()))?;
-    import(&model, limits)
+    proto::ModelProto::decode(Bytes::copy_from_slice(file))
+        .map_err(|e| LoadError::Malformed(e.to_string()))
 }
 
 fn limit(what: &'static str, found: usize, limit: usize) -> LoadError {

@@ -3,6 +3,7 @@
 use super::{Cx, Result, invalid, lower, unsupported};
 use crate::cpu::Cpu;
 use crate::graph::{Constant, Node, Subgraph, ValueId};
+use crate::num::Mode;
 use crate::plan::{Access, Builder, MapOp, Place, Prepared, Refuse, Tensor};
 use std::sync::Arc;
 
@@ -76,6 +77,10 @@ fn one(
             },
         })
         .collect::<Result<Vec<_>>>()?;
+    if b.mode == Mode::Int8 && node.op == "DequantizeLinear" {
+        let inputs = inputs.clone();
+        super::quantised::remember(&mut Cx { b, node, inputs })?;
+    }
     let known = inputs.iter().flatten().all(Tensor::is_const);
     if known && !inputs.is_empty() {
         return fold(b, node, inputs, keep);
@@ -106,7 +111,7 @@ fn fold(
         }
     }
     let empty = Prepared::default();
-    let mut inner = Builder::new(b.limits, Access::Frozen(&empty));
+    let mut inner = Builder::new(b.limits, Access::Frozen(&empty), b.mode);
     let mut cx = Cx {
         b: &mut inner,
         node,

@@ -1,6 +1,7 @@
 //! Element-wise operators.
 
-use super::{Cx, Result, invalid, unsupported};
+use super::shape::reshaped;
+use super::{Cx, Result, invalid, resolve_axis, unsupported};
 use crate::graph::kind_of;
 use crate::plan::{Arg, Kind, MapOp, Program, Tensor, imm};
 use penstock_rules::tensor::ElementType;
@@ -63,11 +64,27 @@ pub(super) fn lower(cx: &mut Cx<'_, '_>) -> Result<Option<Vec<Tensor>>> {
     }
     if let Some((op, swap)) = binary(name) {
         let (a, b) = (cx.input(0)?, cx.input(1)?);
+        let b = aligned(cx, &a, &b)?;
         same_type(&a, &b)?;
         let (a, b) = if swap { (b, a) } else { (a, b) };
         return Ok(Some(vec![cx.b.op(op, &[&a, &b])?]));
     }
     activation(cx)
+}
+
+/// Before version 7 the second operand's axes stand at the attribute `axis` of the first.
+fn aligned(cx: &mut Cx<'_, '_>, a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    let attrs = &cx.node.attrs;
+    if cx.node.version >= 7 || attrs.int("broadcast", 0) == 0 || !attrs.has("axis") {
+        return Ok(b.clone());
+    }
+    let axis = resolve_axis(attrs.int("axis", 0), a.rank())?;
+    let Some(behind) = a.rank().checked_sub(axis + b.rank()) else {
+        return invalid(format!("{:?} at axis {axis} of {:?}", b.dims, a.dims));
+    };
+    let mut dims = b.dims.clone();
+    dims.extend(vec![1; behind]);
+    reshaped(cx, b, &dims)
 }
 
 fn same_type(a: &Tensor, b: &Tensor) -> Result<()> {
@@ -236,6 +253,7 @@ fn activation(cx: &mut Cx<'_, '_>) -> Result<Option<Vec<Tensor>>> {
         }
         "Pow" => {
             let (a, b) = (cx.input(0)?, cx.input(1)?);
+            let b = aligned(cx, &a, &b)?;
             pow(cx, &a, &b).map(Some)
         }
         "Mod" => {
@@ -252,7 +270,13 @@ fn activation(cx: &mut Cx<'_, '_>) -> Result<Option<Vec<Tensor>>> {
             Ok(Some(vec![cx.b.op(op, &[&a, &b])?]))
         }
         "PRelu" => {
-            let (x, slope) = (cx.floats(0)?, cx.floats(1)?);
+            let (x, mut slope) = (cx.floats(0)?, cx.floats(1)?);
+            if cx.node.version < 7 && slope.rank() == 1 && x.rank() > 1 {
+                // One slope per channel.
+                let mut dims = slope.dims.clone();
+                dims.extend(vec![1; x.rank() - 2]);
+                slope = reshaped(cx, &slope, &dims)?;
+            }
             let out = cx.b.map(x.element, &x.dims, &[&x, &slope], |p, a| {
                 let low = p.f32(Mul, &[a[0], a[1]]);
                 below_zero(p, a[0], low, a[0])

@@ -65,7 +65,8 @@ pub(super) fn gather(
     )
 }
 
-fn stride(value: i64) -> Result<i32> {
+/// A step of a view.
+pub(super) fn stride(value: i64) -> Result<i32> {
     i32::try_from(value).map_or_else(|_| invalid("stride is out of range"), Ok)
 }
 

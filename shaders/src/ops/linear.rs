@@ -1,30 +1,51 @@
 //! Contractions: products of matrices, and convolutions.
 
 use super::shape::{padded, reshaped};
-use super::{Cx, Result, invalid, pool, unsupported};
+use super::{Cx, Result, elementwise, invalid, pool, quantised, unsupported};
 use crate::plan::{MapOp, Tensor, broadcast_dims, contiguous_strides, count};
 use penstock_rules::tensor::ElementType;
 
 pub(super) fn lower(cx: &mut Cx<'_, '_>) -> Result<Option<Vec<Tensor>>> {
     let out = match cx.node.op.as_str() {
-        "MatMul" => {
-            let (a, b) = (cx.floats(0)?, cx.floats(1)?);
-            matmul(cx, &a, &b)?
-        }
+        "MatMul" => match quantised::matmul(cx)? {
+            Some(out) => out,
+            None => {
+                let (a, b) = (cx.floats(0)?, cx.floats(1)?);
+                matmul(cx, &a, &b)?
+            }
+        },
         "Gemm" => gemm(cx)?,
         "Conv" => {
-            let (x, w) = (cx.floats(0)?, cx.floats(1)?);
+            let out = match quantised::conv(cx)? {
+                Some(out) => out,
+                None => {
+                    let (x, w) = (cx.floats(0)?, cx.floats(1)?);
+                    conv(cx, ElementType::F32, &x, &w)?
+                }
+            };
             let bias = cx.optional(2);
-            conv(cx, &x, &w, bias.as_ref())?
+            biased(cx, out, bias.as_ref())?
         }
         "ConvTranspose" => conv_transpose(cx)?,
         _ => return Ok(None),
     };
-    Ok(Some(vec![out]))
+    // A double is a float within the engine, and has its own name at the border.
+    let element = cx.floats(0)?.element;
+    Ok(Some(vec![elementwise::cast(cx, &out, element)?]))
 }
 
-/// The product of matrices, with leading dimensions broadcast, as numpy has it.
+/// The product of matrices of floats, with leading dimensions broadcast, as numpy has it.
 pub(super) fn matmul(cx: &mut Cx<'_, '_>, a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    matmul_to(cx, ElementType::F32, a, b)
+}
+
+/// The product of matrices of floats or of `I32`; the latter give floats, rounded once, or the sums themselves.
+pub(super) fn matmul_to(
+    cx: &mut Cx<'_, '_>,
+    element: ElementType,
+    a: &Tensor,
+    b: &Tensor,
+) -> Result<Tensor> {
     if a.rank() == 0 || b.rank() == 0 {
         return invalid("a scalar has no product of matrices");
     }
@@ -39,7 +60,7 @@ pub(super) fn matmul(cx: &mut Cx<'_, '_>, a: &Tensor, b: &Tensor) -> Result<Tens
     } else {
         b.clone()
     };
-    let out = product(cx, &left, &right)?;
+    let out = product(cx, element, &left, &right)?;
     let mut dims = out.dims.clone();
     if b.rank() == 1 {
         dims.pop();
@@ -51,7 +72,7 @@ pub(super) fn matmul(cx: &mut Cx<'_, '_>, a: &Tensor, b: &Tensor) -> Result<Tens
 }
 
 /// `a` `[.., m, k]` times `b` `[.., k, n]`.
-fn product(cx: &mut Cx<'_, '_>, a: &Tensor, b: &Tensor) -> Result<Tensor> {
+fn product(cx: &mut Cx<'_, '_>, element: ElementType, a: &Tensor, b: &Tensor) -> Result<Tensor> {
     let (ra, rb) = (a.rank(), b.rank());
     let (m, k, n) = (a.dims[ra - 2], a.dims[ra - 1], b.dims[rb - 1]);
     if b.dims[rb - 2] != k {
@@ -63,7 +84,7 @@ fn product(cx: &mut Cx<'_, '_>, a: &Tensor, b: &Tensor) -> Result<Tensor> {
             .map_or_else(|_| invalid("too many rows"), Ok)?;
         let flat = reshaped(cx, a, &[rows, k])?;
         let matrix = reshaped(cx, b, &[k, n])?;
-        let out = product(cx, &flat, &matrix)?;
+        let out = product(cx, element, &flat, &matrix)?;
         let mut dims = a.dims[..ra - 1].to_vec();
         for _ in ra..rb {
             dims.insert(0, 1);
@@ -93,11 +114,12 @@ fn product(cx: &mut Cx<'_, '_>, a: &Tensor, b: &Tensor) -> Result<Tensor> {
     if count(&batch) == 0 || m == 0 || n == 0 {
         let mut dims = batch;
         dims.extend([m, n]);
-        return cx.b.alloc(ElementType::F32, &dims);
+        return cx.b.alloc(element, &dims);
     }
     let qa = cx.b.quantise(a, ra - 1)?;
     let qb = cx.b.quantise(&transposed, rb - 1)?;
     cx.b.contract(
+        element,
         &batch,
         [m, n, k],
         (&qa, a_steps),
@@ -111,6 +133,7 @@ fn gemm(cx: &mut Cx<'_, '_>) -> Result<Tensor> {
     if a.rank() != 2 || b.rank() != 2 {
         return invalid("matrices are needed");
     }
+    let whole = quantised::gemm(cx)?;
     let turned = |t: Tensor, name: &str| {
         if cx.node.attrs.int(name, 0) != 0 {
             t.permuted(&[1, 0])
@@ -119,7 +142,10 @@ fn gemm(cx: &mut Cx<'_, '_>) -> Result<Tensor> {
         }
     };
     let (a, b) = (turned(a, "transA"), turned(b, "transB"));
-    let mut out = product(cx, &a, &b)?;
+    let mut out = match whole {
+        Some(out) => out,
+        None => product(cx, ElementType::F32, &a, &b)?,
+    };
     let alpha = cx.node.attrs.float("alpha", 1.0);
     if alpha != 1.0 {
         out = cx.b.op_imm(MapOp::Mul, &out, alpha)?;
@@ -137,8 +163,14 @@ fn gemm(cx: &mut Cx<'_, '_>) -> Result<Tensor> {
     Ok(out)
 }
 
-/// A convolution of `x` `[n, c, extents…]` with `w` `[out, c / groups, kernel…]`.
-fn conv(cx: &mut Cx<'_, '_>, x: &Tensor, w: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+/// A convolution of `x` `[n, c, extents…]` with `w` `[out, c / groups, kernel…]`, both of floats or of `I32`, as
+/// [`matmul_to`] has it.
+pub(super) fn conv(
+    cx: &mut Cx<'_, '_>,
+    element: ElementType,
+    x: &Tensor,
+    w: &Tensor,
+) -> Result<Tensor> {
     if x.rank() < 3 || x.rank() != w.rank() {
         return invalid("input and weight need one rank, of at least 3");
     }
@@ -160,13 +192,13 @@ fn conv(cx: &mut Cx<'_, '_>, x: &Tensor, w: &Tensor, bias: Option<&Tensor>) -> R
     let mut dims = vec![n, m];
     dims.extend(&window.output[3 - spatial..]);
     if count(&dims) == 0 {
-        return cx.b.alloc(ElementType::F32, &dims);
+        return cx.b.alloc(element, &dims);
     }
     let input = cx.b.quantise(&grouped, 2)?;
     let weight = cx.b.quantise(w, 1)?;
-    let out = cx.b.conv([n, groups, cin, cout], window, &input, &weight)?;
-    let out = reshaped(cx, &out, &dims)?;
-    biased(cx, out, bias)
+    let out =
+        cx.b.conv(element, [n, groups, cin, cout], window, &input, &weight)?;
+    reshaped(cx, &out, &dims)
 }
 
 /// Adds one value per channel.
@@ -211,7 +243,7 @@ fn conv_transpose(cx: &mut Cx<'_, '_>) -> Result<Tensor> {
     };
     let strides = list("strides", 1, spatial)?;
     let dilations = list("dilations", 1, spatial)?;
-    let extra = list("output_padding", 0, spatial)?;
+    let mut extra = list("output_padding", 0, spatial)?;
     let mut pads = list("pads", 0, 2 * spatial)?;
     let reach = |axis: usize| dilations[axis] * (i64::from(w.dims[2 + axis]) - 1) + 1;
     let grown = |axis: usize| strides[axis] * (i64::from(x.dims[2 + axis]) - 1) + 1;
@@ -229,6 +261,8 @@ fn conv_transpose(cx: &mut Cx<'_, '_>) -> Result<Tensor> {
     if let Some(wanted) = wanted {
         for axis in 0..spatial {
             let total = grown(axis) - 1 + extra[axis] + reach(axis) - wanted[axis];
+            // An output longer than the input makes it has zeros at its end.
+            extra[axis] += (-total).max(0);
             let total = total.max(0);
             let small = total / 2;
             let (begin, end) = if auto == "SAME_UPPER" {
@@ -291,8 +325,13 @@ fn conv_transpose(cx: &mut Cx<'_, '_>) -> Result<Tensor> {
     let grouped = reshaped(cx, &framed, &dims)?;
     let input = cx.b.quantise(&grouped, 2)?;
     let kernel = cx.b.quantise(&weight, 1)?;
-    let out =
-        cx.b.conv([n, groups, c / groups, per], window, &input, &kernel)?;
+    let out = cx.b.conv(
+        ElementType::F32,
+        [n, groups, c / groups, per],
+        window,
+        &input,
+        &kernel,
+    )?;
     let mut dims = vec![n, groups * per];
     dims.extend(&window.output[3 - spatial..]);
     let out = reshaped(cx, &out, &dims)?;

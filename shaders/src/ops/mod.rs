@@ -4,21 +4,29 @@
 //! slice, a broadcast) costs no step. What needs a value while shapes are worked out (a `Reshape`'s target) asks for a
 //! constant; constants that follow from shapes are folded before, so most exporters' shape arithmetic is gone by then.
 
+mod arcs;
 mod control;
+mod einsum;
 mod elementwise;
 mod index;
 mod linear;
+mod loss;
 mod ml;
 mod norm;
+mod order;
 mod pool;
 mod quantised;
 mod recurrent;
 mod reduce;
 mod resize;
+mod scatter;
 mod shape;
+mod window;
 
 use crate::graph::{Constant, Node, ValueId};
-use crate::plan::{Builder, Refuse, Tensor};
+use crate::limits::Limits;
+use crate::num::Mode;
+use crate::plan::{Access, Builder, Prepared, Refuse, Tensor};
 pub(crate) use control::{Keep, Refused, lower_nodes};
 use penstock_rules::tensor::ElementType;
 
@@ -124,6 +132,35 @@ pub(crate) fn resolve_axis(axis: i64, rank: usize) -> Result<usize> {
     Ok(axis.rem_euclid(bound) as usize)
 }
 
+/// The refusal of an operator that no family has.
+const NO_OPERATOR: &str = "no such operator here";
+
+/// Whether there is an operator of this name, whatever may be said of a use of it.
+pub(crate) fn has(domain: &str, name: &str) -> bool {
+    if domain.is_empty() && matches!(name, "If" | "Loop") {
+        return true;
+    }
+    let node = Node {
+        op: name.to_owned(),
+        domain: domain.to_owned(),
+        version: 22,
+        name: String::new(),
+        inputs: Vec::new(),
+        outputs: Vec::new(),
+        attrs: crate::graph::Attrs::default(),
+    };
+    // A node without inputs is refused by the family that has it, with other words.
+    let (limits, empty) = (Limits::default(), Prepared::default());
+    let mut cx = Cx {
+        b: &mut Builder::new(&limits, Access::Frozen(&empty), Mode::default()),
+        node: &node,
+        inputs: Vec::new(),
+    };
+    let domains = ["", "ai.onnx.ml"];
+    let unknown = Refuse::Unsupported(NO_OPERATOR.to_owned());
+    domains.contains(&domain) && lower(&mut cx).err() != Some(unknown)
+}
+
 /// Turns a node into steps; gives its outputs.
 pub(crate) fn lower(cx: &mut Cx<'_, '_>) -> Result<Vec<Tensor>> {
     if cx.node.domain == "ai.onnx.ml" {
@@ -140,11 +177,17 @@ pub(crate) fn lower(cx: &mut Cx<'_, '_>) -> Result<Vec<Tensor>> {
         resize::lower,
         quantised::lower,
         recurrent::lower,
+        arcs::lower,
+        order::lower,
+        scatter::lower,
+        einsum::lower,
+        loss::lower,
+        window::lower,
     ];
     for family in families {
         if let Some(outputs) = family(cx)? {
             return Ok(outputs);
         }
     }
-    unsupported("no such operator here")
+    unsupported(NO_OPERATOR)
 }

@@ -32,6 +32,16 @@ pub(super) fn softmax(cx: &mut Cx<'_, '_>, x: &Tensor, axis: usize) -> Result<Te
     cx.b.op(MapOp::Div, &[&powers, &sum])
 }
 
+/// `(x - max) - log(sum of exp(x - max))`, along one axis.
+pub(super) fn log_softmax(cx: &mut Cx<'_, '_>, x: &Tensor, axis: usize) -> Result<Tensor> {
+    let top = fold(cx, ReduceOp::Max, x, &[axis])?;
+    let below = cx.b.op(MapOp::Sub, &[x, &top])?;
+    let powers = cx.b.op(MapOp::Exp, &[&below])?;
+    let sum = fold(cx, ReduceOp::Sum, &powers, &[axis])?;
+    let log = cx.b.op(MapOp::Log, &[&sum])?;
+    cx.b.op(MapOp::Sub, &[&below, &log])
+}
+
 fn soft(cx: &mut Cx<'_, '_>) -> Result<Tensor> {
     let x = cx.floats(0)?;
     let old = cx.node.version < 13;
@@ -49,14 +59,7 @@ fn soft(cx: &mut Cx<'_, '_>) -> Result<Tensor> {
     };
     let out = match cx.node.op.as_str() {
         "Softmax" => softmax(cx, &view, along)?,
-        "LogSoftmax" => {
-            let top = fold(cx, ReduceOp::Max, &view, &[along])?;
-            let below = cx.b.op(MapOp::Sub, &[&view, &top])?;
-            let powers = cx.b.op(MapOp::Exp, &[&below])?;
-            let sum = fold(cx, ReduceOp::Sum, &powers, &[along])?;
-            let log = cx.b.op(MapOp::Log, &[&sum])?;
-            cx.b.op(MapOp::Sub, &[&below, &log])?
-        }
+        "LogSoftmax" => log_softmax(cx, &view, along)?,
         _ => {
             let best = fold(cx, ReduceOp::ArgMax, &view, &[along])?;
             let mut dims = vec![1; view.rank()];

@@ -27,6 +27,7 @@ pub(super) fn lower(cx: &mut Cx<'_, '_>) -> Result<Option<Vec<Tensor>>> {
         "Split" => return split(cx).map(Some),
         "Tile" => tile(cx)?,
         "Pad" => pad(cx)?,
+        "CenterCropPad" => center(cx)?,
         "ConstantOfShape" => constant_of_shape(cx)?,
         "Range" => range(cx)?,
         "EyeLike" => eye_like(cx)?,
@@ -418,6 +419,30 @@ fn pad(cx: &mut Cx<'_, '_>) -> Result<Tensor> {
     };
     let mode = cx.node.attrs.str("mode", "constant").to_owned();
     padded(cx, &x, &before, &after, value.as_ref(), &mode)
+}
+
+/// Cut or padded with zeros to known extents, around the middle.
+fn center(cx: &mut Cx<'_, '_>) -> Result<Tensor> {
+    let x = cx.input(0)?;
+    let extents = dims_of(&cx.must_know(1)?)?;
+    let axes: Vec<usize> = match cx.node.attrs.ints("axes") {
+        Some(axes) => axes
+            .iter()
+            .map(|&a| resolve_axis(a, x.rank()))
+            .collect::<Result<_>>()?,
+        None => (0..x.rank()).collect(),
+    };
+    if axes.len() != extents.len() {
+        return invalid("one extent per axis is needed");
+    }
+    let (mut before, mut after) = (vec![0; x.rank()], vec![0; x.rank()]);
+    for (&axis, &extent) in axes.iter().zip(&extents) {
+        let more = i64::from(extent) - i64::from(x.dims[axis]);
+        // What is odd goes to the end, of a pad as of a cut.
+        before[axis] = more / 2;
+        after[axis] = more - more / 2;
+    }
+    padded(cx, &x, &before, &after, None, "constant")
 }
 
 /// A tensor with elements added (or, where a pad is negative, cut off) at its ends.

@@ -28,7 +28,7 @@ pub(crate) fn bind(
         node: String::new(),
         why,
     };
-    let mut b = Builder::new(limits, access);
+    let mut b = Builder::new(limits, access, graph.mode);
     let mut env: Vec<Option<Tensor>> = graph
         .values
         .iter()

@@ -1,8 +1,9 @@
 //! Making a plan: operators ask the builder for steps, by tensors; places come later (`finish`).
 
+use crate::cost::touches;
 use crate::graph::{Constant, ValueId, kind_of};
 use crate::limits::Limits;
-use crate::num::fixed::DEPTH_MAX;
+use crate::num::{Exponent, Mode, Width, fixed::DEPTH_MAX};
 use crate::plan::prepared::{Form, align};
 use crate::plan::tensor::broadcast_dims;
 use crate::plan::{
@@ -11,6 +12,7 @@ use crate::plan::{
     Take, Tensor, TreeFold, Trees, View, Window, contiguous_strides, count,
 };
 use penstock_rules::tensor::ElementType;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// Why an operator cannot be turned into steps.
@@ -49,9 +51,21 @@ pub(crate) struct Pending {
     pub(crate) refs: Vec<Ref>,
 }
 
-/// Quantised rows.
+/// A tensor of 8-bit integers with its scale and zero point, as `DequantizeLinear` reads them.
+#[derive(Clone, Debug)]
+pub(crate) struct Dequantised {
+    /// Values less the zero point, `I32`.
+    pub(crate) whole: Tensor,
+    /// One scale, or one per index of `axis`.
+    pub(crate) scale: Tensor,
+    /// Axis of the scales.
+    pub(crate) axis: usize,
+}
+
+/// Fixed-point rows.
 #[derive(Clone, Debug)]
 pub(crate) struct Quantised {
+    width: Width,
     q: (Ref, u32),
     exponent: (Ref, u32),
 }
@@ -59,6 +73,9 @@ pub(crate) struct Quantised {
 /// Turns operators' wishes into steps.
 pub(crate) struct Builder<'a> {
     pub(crate) limits: &'a Limits,
+    pub(crate) mode: Mode,
+    /// In the mode `int8`: what was dequantised to give a value.
+    pub(crate) dequantised: HashMap<ValueId, Dequantised>,
     pub(crate) access: Access<'a>,
     pub(crate) locals: Prepared,
     /// Constants computed from shapes that a step reads: their one value, or `None` where they have several.
@@ -100,9 +117,11 @@ pub(crate) fn imm(value: f32) -> Arg {
 }
 
 impl<'a> Builder<'a> {
-    pub(crate) fn new(limits: &'a Limits, access: Access<'a>) -> Self {
+    pub(crate) fn new(limits: &'a Limits, access: Access<'a>, mode: Mode) -> Self {
         Self {
             limits,
+            mode,
+            dequantised: HashMap::new(),
             access,
             locals: Prepared::default(),
             of_shape: Vec::new(),
@@ -162,7 +181,12 @@ impl<'a> Builder<'a> {
     }
 
     /// Where a form of a constant stands.
-    fn form(&mut self, tensor: &Tensor, constant: &Constant, rows: Option<usize>) -> Result<Ref> {
+    fn form(
+        &mut self,
+        tensor: &Tensor,
+        constant: &Constant,
+        rows: Option<(usize, Width)>,
+    ) -> Result<Ref> {
         let form = Form::of(tensor, constant, rows);
         if let Some(offset) = self.access.pool().find(&form) {
             return Ok(Ref::Weights(offset));
@@ -363,7 +387,8 @@ impl<'a> Builder<'a> {
         debug_assert!(program.0.len() <= PROGRAM_MAX, "operators are short");
         let (buffer, place) = self.buffer(&out)?;
         refs.push(place);
-        let work = out.len().saturating_mul(program.0.len() as u64);
+        let each = program.0.iter().map(|i| touches(i.op, i.kind)).sum();
+        let work = out.len().saturating_mul(each);
         let step = Step::Map(Map {
             dims: dims.to_vec(),
             loads,
@@ -456,14 +481,21 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// Fixed-point rows of floats: the first `rows` dimensions are rows.
+    /// Fixed-point rows of floats, or of integers that stand for themselves: the first `rows` dimensions are rows.
     pub(crate) fn quantise(&mut self, input: &Tensor, rows: usize) -> Result<Quantised> {
-        debug_assert_eq!(input.kind(), Kind::F32, "contractions are of floats");
+        if input.kind() != Kind::F32 {
+            return self.whole(input, rows);
+        }
+        let width = match self.mode {
+            Mode::Exact24 | Mode::Int8 => Width::Bits24,
+            Mode::Exact16 => Width::Bits16,
+        };
         let row_count = count(&input.dims[..rows]);
         if let Place::Const(constant) = &input.place {
             let constant = constant.clone();
-            let place = self.form(input, &constant, Some(rows))?;
+            let place = self.form(input, &constant, Some((rows, width)))?;
             return Ok(Quantised {
+                width,
                 q: (place, 0),
                 exponent: (place, align(input.len()) as u32),
             });
@@ -474,6 +506,7 @@ impl<'a> Builder<'a> {
         let (q_buffer, q_ref) = self.buffer(&q)?;
         let (e_buffer, e_ref) = self.buffer(&exponent)?;
         let step = Step::Quantise(Quantise {
+            width,
             rows: input.dims[..rows].to_vec(),
             cols: input.dims[rows..].to_vec(),
             input: view,
@@ -482,8 +515,31 @@ impl<'a> Builder<'a> {
         });
         self.push(step, vec![place, q_ref, e_ref], input.len())?;
         Ok(Quantised {
+            width,
             q: (q_ref, 0),
             exponent: (e_ref, 0),
+        })
+    }
+
+    /// Rows of `I32`, each at the exponent of a unit.
+    fn whole(&mut self, input: &Tensor, rows: usize) -> Result<Quantised> {
+        debug_assert_eq!(input.kind(), Kind::I32, "8-bit integers are widened first");
+        let count = count(&input.dims[..rows]) as u32;
+        let unit = u32::from(Exponent::UNIT.0);
+        // Both stand in one space: constants with constants, buffers with buffers.
+        let exponent = if input.is_const() {
+            let words = vec![unit; count as usize];
+            let constant = Constant::new(ElementType::I32, vec![count], words);
+            self.constant(constant.marked(input.of_shape()))
+        } else {
+            self.filled(ElementType::I32, &[count], u64::from(unit))?
+        };
+        let q = self.buffer(input)?.1;
+        let exponent = self.buffer(&exponent)?.1;
+        Ok(Quantised {
+            width: Width::Whole,
+            q: (q, 0),
+            exponent: (exponent, 0),
         })
     }
 
@@ -497,9 +553,10 @@ impl<'a> Builder<'a> {
     }
 
     /// `out[batch, m, n]`: dot products of the rows of `a` `[batch_a, m, k]` and of `b` `[batch_b, n, k]`.
-    /// `batch_*` are rows per step of each batch dimension.
+    /// `batch_*` are rows per step of each batch dimension. The result is `F32`, or the sums themselves as `I32`.
     pub(crate) fn contract(
         &mut self,
+        element: ElementType,
         batch: &[u32],
         mnk: [u32; 3],
         a: (&Quantised, Vec<u32>),
@@ -510,7 +567,7 @@ impl<'a> Builder<'a> {
         check_depth(u64::from(k))?;
         let mut dims = batch.to_vec();
         dims.extend([m, n]);
-        let out = self.alloc(ElementType::F32, &dims)?;
+        let out = self.alloc(element, &dims)?;
         if out.len() == 0 {
             return Ok(out);
         }
@@ -521,7 +578,9 @@ impl<'a> Builder<'a> {
             batch: side.1,
         };
         let refs = vec![a.0.q.0, a.0.exponent.0, b.0.q.0, b.0.exponent.0, to];
+        debug_assert_eq!(a.0.width, b.0.width, "both operands are of one width");
         let step = Step::Contract(Contract {
+            width: a.0.width,
             batch: batch.to_vec(),
             m,
             n,
@@ -535,9 +594,11 @@ impl<'a> Builder<'a> {
         Ok(out)
     }
 
-    /// A convolution; `out` has samples, channels, and the window's output extents as three dimensions.
+    /// A convolution; `out` has samples, channels, and the window's output extents as three dimensions. Its element is as
+    /// [`Builder::contract`]'s.
     pub(crate) fn conv(
         &mut self,
+        element: ElementType,
         [samples, groups, cin, cout]: [u32; 4],
         window: Window,
         input: &Quantised,
@@ -550,13 +611,15 @@ impl<'a> Builder<'a> {
         let channels = groups
             .checked_mul(cout)
             .ok_or_else(|| Refuse::Invalid("too many channels".into()))?;
-        let out = self.alloc(ElementType::F32, &[samples, channels, x, y, z])?;
+        let out = self.alloc(element, &[samples, channels, x, y, z])?;
         if out.len() == 0 {
             return Ok(out);
         }
         let (buffer, to) = self.buffer(&out)?;
         let planes = u64::from(samples) * u64::from(groups);
+        debug_assert_eq!(input.width, weight.width, "both operands are of one width");
         let step = Step::Conv(Conv {
+            width: input.width,
             samples,
             groups,
             cin,

@@ -115,6 +115,7 @@ impl Sets {
                 input,
                 q,
                 exponent,
+                ..
             }) => {
                 // The scale of a row is everybody's in the row.
                 let sets = self.rows(rows, cols, input);

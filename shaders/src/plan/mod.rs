@@ -29,11 +29,12 @@ mod prepared;
 mod tensor;
 
 pub(crate) use bind::{Bound, bind};
-pub(crate) use build::{Builder, Program, Refuse, imm};
+pub(crate) use build::{Builder, Dequantised, Program, Refuse, imm};
 pub(crate) use join::joins;
-pub(crate) use prepared::{Access, Prepared};
+pub(crate) use prepared::{Access, Form, Prepared};
 pub(crate) use tensor::{Place, Tensor, broadcast_dims, contiguous_strides, count};
 
+use crate::num::Width;
 use std::fmt;
 
 /// Alignment of buffers, in words: 256 bytes, the largest `min_storage_buffer_offset_alignment` that WebGPU allows.
@@ -265,6 +266,44 @@ pub enum MapOp {
 }
 
 impl MapOp {
+    /// All of them, by number.
+    pub const ALL: [Self; 42] = {
+        use MapOp::*;
+        [
+            Move, Add, Sub, Mul, Div, Mod, Rem, Min, Max, Pow, Neg, Abs, Sign, Floor, Ceil, Round,
+            Sqrt, Exp, Log, Tanh, Sigmoid, Erf, Sin, Cos, Equal, Less, LessEqual, IsNan, IsInf,
+            And, Or, Xor, Shl, Shr, Select, ToF32, ToI32, ToU32, ToI64, WrapU8, WrapI8, Softplus,
+        ]
+    };
+
+    /// The kinds in which it computes.
+    #[must_use]
+    pub const fn kinds(self) -> &'static [Kind] {
+        use Kind::{F32, I32, I64, U32};
+        match self {
+            Self::Pow
+            | Self::Floor
+            | Self::Ceil
+            | Self::Round
+            | Self::Sqrt
+            | Self::Exp
+            | Self::Log
+            | Self::Tanh
+            | Self::Sigmoid
+            | Self::Erf
+            | Self::Sin
+            | Self::Cos
+            | Self::IsNan
+            | Self::IsInf
+            | Self::Softplus => &[F32],
+            Self::Mod | Self::And | Self::Or | Self::Xor => &[I32, U32, I64],
+            Self::Neg | Self::Abs => &[F32, I32, I64],
+            Self::Shl | Self::Shr | Self::WrapU8 => &[U32],
+            Self::WrapI8 => &[I32],
+            _ => &[F32, I32, U32, I64],
+        }
+    }
+
     /// How many arguments it takes.
     #[must_use]
     pub const fn arity(self) -> usize {
@@ -387,9 +426,11 @@ pub enum ReduceOp {
     ArgMaxLast = 7,
 }
 
-/// Floats to 24-bit fixed point, by [`crate::num::fixed`]: `x ≈ q * 2^exponent` with one exponent per row.
+/// Floats to fixed point, by [`crate::num::fixed`]: `x ≈ q * 2^(exponent - unit)` with one exponent per row.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Quantise {
+    /// Width of the integers: [`Width::Bits24`] or [`Width::Bits16`].
+    pub width: Width,
     /// Dimensions of the rows; may be empty (one row).
     pub rows: Vec<u32>,
     /// Dimensions of a row's elements; at least one.
@@ -413,12 +454,15 @@ pub struct Rows {
     pub batch: Vec<u32>,
 }
 
-/// `out[b, i, j] = Σ_k a[b, i, k] * b[b, j, k]`, exact in 64 bits, then scaled and rounded once to `F32`.
+/// `out[b, i, j] = Σ_k a[b, i, k] * b[b, j, k]`, exact in 64 bits, then scaled and rounded once to `F32`; where the result
+/// is `I32` it is the low 32 bits of the sum instead, and exponents do not matter.
 ///
 /// Both operands are rows: the second is transposed against ONNX's matrix product, and weights stand that way already.
 /// Where either row is poisoned the result is NaN.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Contract {
+    /// Width of both operands' integers.
+    pub width: Width,
     /// Batch dimensions, outermost first; may be empty.
     pub batch: Vec<u32>,
     /// Rows of `a` per batch.
@@ -431,15 +475,18 @@ pub struct Contract {
     pub a: Rows,
     /// Second operand.
     pub b: Rows,
-    /// `F32`, contiguous over batch, `m`, `n`.
+    /// `F32` or `I32`, contiguous over batch, `m`, `n`.
     pub out: Buffer,
 }
 
 /// Convolution over up to three spatial dimensions (missing ones have extent, kernel and stride 1):
 /// `out[s, g, c, p] = Σ_{i, w} input[s, g, i, p * stride + w * dilation - pad] * weight[g, c, i, w]`, positions outside
-/// counting as 0, exact in 64 bits, then scaled by both exponents and rounded once to `F32`.
+/// counting as 0, exact in 64 bits, then scaled by both exponents and rounded once to `F32`, or as [`Contract`] has it for
+/// `I32`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Conv {
+    /// Width of both operands' integers.
+    pub width: Width,
     /// Samples.
     pub samples: u32,
     /// Groups.
@@ -458,7 +505,7 @@ pub struct Conv {
     pub weight_q: Buffer,
     /// `I32` over groups, `cout`.
     pub weight_exponent: Buffer,
-    /// `F32` over samples, groups, `cout`, output extents.
+    /// `F32` or `I32` over samples, groups, `cout`, output extents.
     pub out: Buffer,
 }
 

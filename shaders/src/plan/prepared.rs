@@ -1,8 +1,9 @@
 //! Prepared constants: which form of which constant stands at which word.
 
 use crate::graph::{Constant, ValueId};
-use crate::num::fixed;
+use crate::num::{Width, fixed};
 use crate::plan::{ALIGN_WORDS, Tensor, tensor::walk};
+use penstock_rules::tensor::ElementType;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -13,19 +14,30 @@ pub(crate) struct Form {
     start: i64,
     dims: Vec<u32>,
     strides: Vec<i64>,
-    /// Leading dimensions that are rows, where it is quantised; `None` for plain words.
-    rows: Option<usize>,
+    /// Leading dimensions that are rows, and the width, where it is quantised; `None` for plain words.
+    rows: Option<(usize, Width)>,
+    /// Zero points to be taken from 8-bit integers: one, or one per index of an axis.
+    zeros: Option<(usize, Vec<i32>)>,
 }
 
 impl Form {
     /// `tensor`'s view on its constant, made contiguous, plain or quantised with its first `rows` dimensions as rows.
-    pub(crate) fn of(tensor: &Tensor, constant: &Constant, rows: Option<usize>) -> Self {
+    pub(crate) fn of(tensor: &Tensor, constant: &Constant, rows: Option<(usize, Width)>) -> Self {
         Self {
             constant: constant.id,
             start: tensor.start,
             dims: tensor.dims.clone(),
             strides: tensor.strides.clone(),
             rows,
+            zeros: None,
+        }
+    }
+
+    /// `tensor`'s integers less their zero points, along `axis` where there are several.
+    pub(crate) fn less(tensor: &Tensor, constant: &Constant, axis: usize, zeros: Vec<i32>) -> Self {
+        Self {
+            zeros: Some((axis, zeros)),
+            ..Self::of(tensor, constant, None)
         }
     }
 
@@ -37,14 +49,26 @@ impl Form {
             let at = (self.start + offset) as usize * per;
             words.extend_from_slice(&constant.words[at..at + per]);
         });
+        if let Some((axis, zeros)) = &self.zeros {
+            let inner: usize = self
+                .dims
+                .iter()
+                .skip(axis + 1)
+                .map(|&d| d as usize)
+                .product();
+            for (i, word) in words.iter_mut().enumerate() {
+                let zero = zeros[i / inner.max(1) % zeros.len()];
+                *word = word.wrapping_sub(zero as u32);
+            }
+        }
         match self.rows {
             None => words,
-            Some(rows) => quantise(&words, &self.dims[..rows]),
+            Some((rows, width)) => quantise(&words, &self.dims[..rows], width),
         }
     }
 }
 
-fn quantise(words: &[u32], rows: &[u32]) -> Vec<u32> {
+fn quantise(words: &[u32], rows: &[u32], width: Width) -> Vec<u32> {
     let rows = rows.iter().map(|&d| d as usize).product::<usize>();
     let cols = words.len() / rows.max(1);
     let values: Vec<f32> = words.iter().map(|&w| f32::from_bits(w)).collect();
@@ -52,7 +76,7 @@ fn quantise(words: &[u32], rows: &[u32]) -> Vec<u32> {
     let exponents: Vec<u32> = values
         .chunks_exact(cols)
         .zip(out.chunks_exact_mut(cols))
-        .map(|(row, q)| u32::from(fixed::quantise_into(row, q).0))
+        .map(|(row, q)| u32::from(fixed::quantise_into(row, q, width).0))
         .collect();
     let mut words: Vec<u32> = out.into_iter().map(|q| q as u32).collect();
     words.resize(align(words.len() as u64) as usize, 0);
@@ -128,11 +152,20 @@ impl Access<'_> {
 
     /// A view on a constant as a constant of its own, the same one from plan to plan.
     pub(crate) fn flat(&mut self, tensor: &Tensor, constant: &Constant) -> Arc<Constant> {
-        let form = Form::of(tensor, constant, None);
+        self.formed(tensor.element, Form::of(tensor, constant, None), constant)
+    }
+
+    /// A plain form of a constant as a constant of its own, the same one from plan to plan.
+    pub(crate) fn formed(
+        &mut self,
+        element: ElementType,
+        form: Form,
+        constant: &Constant,
+    ) -> Arc<Constant> {
         if let Some(found) = self.pool().flats.get(&form) {
             return found.clone();
         }
-        let made = Constant::new(tensor.element, tensor.dims.clone(), form.words(constant))
+        let made = Constant::new(element, form.dims.clone(), form.words(constant))
             .marked(constant.of_shape);
         let made = Arc::new(made);
         if let Self::Open(pool) = self {

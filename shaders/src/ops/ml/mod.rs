@@ -42,7 +42,7 @@ pub(super) fn lower(cx: &mut Cx<'_, '_>) -> Result<Vec<Tensor>> {
         "TreeEnsembleClassifier" => return trees::classifier(cx),
         // The tensor of probabilities goes on as it is: a contract has no use for a list of maps.
         "ZipMap" => cx.input(0)?,
-        _ => return unsupported("no such operator here"),
+        _ => return unsupported(super::NO_OPERATOR),
     };
     Ok(vec![out])
 }
