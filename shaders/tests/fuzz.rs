@@ -1,0 +1,206 @@
+//! Mutated models through importer and planner, and on through the CPU: no panic, and no memory beyond the limits.
+//!
+//! Every run has the same cases. `PENSTOCK_FUZZ_SECONDS=3600` goes on from them with other seeds for so long, and prints how
+//! many cases there were, the slowest, and the most memory.
+
+use penstock_shaders::verify::Case;
+use penstock_shaders::{Limits, Model, cpu};
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+/// Cases of every run.
+const CASES: u64 = 1_500;
+
+/// Memory that a case may take, in bytes. The limits below allow 4 MiB of weights and as much of work and of each tensor;
+/// constants stand in the file, in the graph and in prepared forms, and an analysis has one byte per word.
+const BYTES_MAX: usize = 256 << 20;
+
+struct Counting;
+
+static NOW: AtomicUsize = AtomicUsize::new(0);
+static PEAK: AtomicUsize = AtomicUsize::new(0);
+
+// SAFETY: every call goes to the system's allocator as it came; the counters are beside it.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let now = NOW.fetch_add(layout.size(), Ordering::Relaxed) + layout.size();
+        PEAK.fetch_max(now, Ordering::Relaxed);
+        // SAFETY: the caller's promise.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
+        NOW.fetch_sub(layout.size(), Ordering::Relaxed);
+        // SAFETY: the caller's promise.
+        unsafe { System.dealloc(at, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+fn limits() -> Limits {
+    Limits {
+        file_bytes_max: 1 << 20,
+        nodes_max: 1_000,
+        tensors_max: 1_000,
+        elements_max: 1 << 20,
+        weight_words_max: 1 << 20,
+        arena_words_max: 1 << 20,
+        steps_max: 4_096,
+        macs_max: 1 << 22,
+        ..Limits::default()
+    }
+}
+
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+
+    fn below(&mut self, bound: usize) -> usize {
+        (self.next() % bound.max(1) as u64) as usize
+    }
+}
+
+/// Bytes that mean something on the wire or as numbers.
+const TELLING: [u8; 12] = [0, 1, 2, 7, 8, 0x0a, 0x12, 0x7f, 0x80, 0x81, 0xfe, 0xff];
+
+/// Changes a file in a few places; most changes are near its beginning or its end, where graphs and types stand, and few
+/// in the middle of weights.
+fn mutate(file: &mut Vec<u8>, others: &[Vec<u8>], random: &mut Random) {
+    for _ in 0..1 + random.below(6) {
+        let at = match random.below(3) {
+            0 => random.below(file.len().min(600)),
+            1 => file.len() - 1 - random.below(file.len().min(600)),
+            _ => random.below(file.len()),
+        };
+        match random.below(7) {
+            0 => file[at] ^= 1 << random.below(8),
+            1 => file[at] = TELLING[random.below(TELLING.len())],
+            2 => file[at] = random.next() as u8,
+            3 => file.insert(at, TELLING[random.below(TELLING.len())]),
+            4 => {
+                let end = (at + 1 + random.below(8)).min(file.len());
+                file.drain(at..end);
+            }
+            5 => {
+                let end = (at + random.below(64)).min(file.len());
+                let part = file[at..end].to_vec();
+                file.splice(at..at, part);
+            }
+            _ => {
+                let other = &others[random.below(others.len())];
+                let from = random.below(other.len());
+                let end = (from + random.below(64)).min(other.len());
+                file.splice(at..at, other[from..end].iter().copied());
+            }
+        }
+        if file.is_empty() {
+            file.push(0);
+        }
+    }
+}
+
+/// Loads, and runs with zeros what loads.
+fn case(file: &[u8], limits: &Limits) -> bool {
+    let Ok(model) = Model::load(file, limits) else {
+        return false;
+    };
+    let Ok(tensors) = zeros(&model) else {
+        return true;
+    };
+    let mut executor = cpu();
+    if executor.prepare(&model).is_ok() {
+        let requests = vec![tensors.clone(), tensors];
+        let outcomes = executor
+            .run(&model.hash(), &requests)
+            .expect("the cpu answers");
+        assert_eq!(outcomes[0], outcomes[1], "one request, two outcomes");
+    }
+    true
+}
+
+fn zeros(model: &Model) -> Result<Vec<penstock_rules::tensor::Tensor>, ()> {
+    let ports = &model.signature().inputs;
+    ports
+        .iter()
+        .map(|port| {
+            let shape: Vec<u32> = port.shape.iter().map(|&d| d.max(1)).collect();
+            let count = shape
+                .iter()
+                .try_fold(port.element.size().ok_or(())? as u64, |n, &d| {
+                    n.checked_mul(u64::from(d))
+                        .filter(|n| *n < 1 << 22)
+                        .ok_or(())
+                })?;
+            Ok(penstock_rules::tensor::Tensor {
+                name: port.name.clone(),
+                element: port.element,
+                shape,
+                data: vec![0; count as usize].into(),
+            })
+        })
+        .collect()
+}
+
+#[test]
+fn mutated_models_never_break_the_importer_or_the_planner() {
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+    let files: Vec<Vec<u8>> = Case::folders(&root)
+        .expect("fixtures")
+        .iter()
+        .map(|folder| Case::read(folder).expect("a case").model)
+        // Mutations of small files hit what matters more often.
+        .filter(|file| file.len() < 200_000)
+        .collect();
+    let limits = limits();
+    let seconds = std::env::var("PENSTOCK_FUZZ_SECONDS")
+        .ok()
+        .and_then(|s| s.parse().ok());
+    let start = Instant::now();
+    let (mut loaded, mut slowest, mut peak) = (0u64, Duration::ZERO, 0);
+    let mut broken = Vec::new();
+    let mut seed = 1u64;
+    loop {
+        let more = seconds.is_some_and(|s| start.elapsed() < Duration::from_secs(s));
+        if seed > CASES && !more {
+            break;
+        }
+        let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+        let mut file = files[random.below(files.len())].clone();
+        mutate(&mut file, &files, &mut random);
+        let before = NOW.load(Ordering::Relaxed);
+        PEAK.store(before, Ordering::Relaxed);
+        let begun = Instant::now();
+        match catch_unwind(AssertUnwindSafe(|| case(&file, &limits))) {
+            Ok(true) => loaded += 1,
+            Ok(false) => {}
+            Err(_) => broken.push(seed),
+        }
+        let took = begun.elapsed();
+        let used = PEAK.load(Ordering::Relaxed).saturating_sub(before);
+        if took > slowest {
+            slowest = took;
+            println!("seed {seed}: {took:?}");
+        }
+        peak = peak.max(used);
+        assert!(used <= BYTES_MAX, "seed {seed} took {used} bytes");
+        seed += 1;
+    }
+    println!(
+        "{} cases, {loaded} loaded, slowest {slowest:?}, most memory {peak} bytes, in {:?}",
+        seed - 1,
+        start.elapsed()
+    );
+    assert!(broken.is_empty(), "seeds that panicked: {broken:?}");
+    assert!(loaded > 0, "some mutations leave a model");
+}
