@@ -168,6 +168,38 @@ pub enum ModelCommand {
         /// The ONNX file.
         file: PathBuf,
     },
+    /// Write how a model's contractions are computed into a copy of its file. The copy has another content hash.
+    SetMode {
+        /// The ONNX file.
+        file: PathBuf,
+        /// The mode.
+        #[arg(value_enum)]
+        mode: NumericMode,
+        /// The copy.
+        #[arg(long, short)]
+        output: PathBuf,
+    },
+    /// Run ONNX test cases: a folder with model.onnx and input_*.pb and output_*.pb (or test_data_set_0), or a folder of
+    /// such folders. Prints what passed, failed and was skipped, by reason; fails where a case fails.
+    Verify {
+        /// The folder.
+        dir: PathBuf,
+        /// Where to run them; `all` also fails where the bits differ.
+        #[arg(long, value_enum, default_value_t = RunBackend::Cpu)]
+        backend: RunBackend,
+        /// Tolerance per magnitude of the expected value.
+        #[arg(long, default_value_t = 1e-3)]
+        rtol: f64,
+        /// Tolerance beside it.
+        #[arg(long, default_value_t = 1e-7)]
+        atol: f64,
+    },
+    /// Measure models on this machine against their price: the ratio of time to igas, relative to the dearest of them.
+    Calibrate {
+        /// ONNX files.
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+    },
     /// Run a model here, without a devnet.
     Run {
         /// The ONNX file.
@@ -179,6 +211,17 @@ pub enum ModelCommand {
         #[arg(long, value_enum, default_value_t = RunBackend::Cpu)]
         backend: RunBackend,
     },
+}
+
+/// Numeric modes of `model set-mode`; `shaders/README.md` defines them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum NumericMode {
+    /// Operands of 24 bits, as good as single precision.
+    Exact24,
+    /// Operands of 16 bits, faster.
+    Exact16,
+    /// 8-bit integers where a model has them (QDQ models), else as exact24.
+    Int8,
 }
 
 /// Where `model run` runs.

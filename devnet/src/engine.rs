@@ -51,7 +51,9 @@ impl Engine {
     fn executor(self) -> Result<Box<dyn Executor>, GpuError> {
         match self {
             Self::Cpu => Ok(penstock_shaders::cpu()),
-            Self::Gpu => penstock_shaders::gpu(None),
+            // What the device cannot do any more, the processor does with the same bits.
+            Self::Gpu => penstock_shaders::gpu(None)
+                .map(|gpu| penstock_shaders::with_fallback(gpu, penstock_shaders::cpu())),
         }
     }
 }

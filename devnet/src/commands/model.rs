@@ -1,14 +1,16 @@
-//! `penstock model`: add, list, inspect, run.
+//! `penstock model`: add, list, inspect, set a mode, run, verify, calibrate.
 
-use crate::cli::{ModelCommand, RunBackend};
+use crate::cli::{ModelCommand, NumericMode, RunBackend};
 use crate::model_input;
 use crate::models::LoadedModel;
 use eyre::{WrapErr, bail, eyre};
 use penstock_rules::model::Port;
 use penstock_rules::request::Outcome;
 use penstock_rules::tensor;
-use penstock_shaders::{Executor, cpu, gpu};
-use std::path::Path;
+use penstock_shaders::verify::{ArgMax, Case, Tolerance, Verdict};
+use penstock_shaders::{Executor, Limits, Mode, cpu, cpu_portable, gpu, survey};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 /// Runs a `model` command.
 ///
@@ -24,6 +26,21 @@ pub fn run(command: ModelCommand) -> eyre::Result<()> {
             super::runtime()?.block_on(crate::registry::list(&rpc_url))
         }
         ModelCommand::Inspect { file } => inspect(&file),
+        ModelCommand::SetMode { file, mode, output } => set_mode(&file, mode, &output),
+        ModelCommand::Verify {
+            dir,
+            backend,
+            rtol,
+            atol,
+        } => {
+            let tolerance = Tolerance {
+                relative: rtol,
+                absolute: atol,
+                arg_max: ArgMax::Any,
+            };
+            verify(&dir, tolerance, &mut executors(backend)?)
+        }
+        ModelCommand::Calibrate { files } => calibrate(&files),
         ModelCommand::Run {
             file,
             input,
@@ -48,7 +65,43 @@ fn ports(title: &str, ports: &[Port]) {
     }
 }
 
+/// The file's bytes with another mode, in another file.
+fn set_mode(file: &Path, mode: NumericMode, output: &Path) -> eyre::Result<()> {
+    let bytes = std::fs::read(file).wrap_err_with(|| format!("can't read {}", file.display()))?;
+    let mode = match mode {
+        NumericMode::Exact24 => Mode::Exact24,
+        NumericMode::Exact16 => Mode::Exact16,
+        NumericMode::Int8 => Mode::Int8,
+    };
+    let changed = survey::with_mode(&bytes, mode);
+    // It must still be a model before anybody relies on it.
+    let model = LoadedModel::new("copy", changed.clone())?;
+    std::fs::write(output, changed)
+        .wrap_err_with(|| format!("can't write {}", output.display()))?;
+    println!("mode      {}", mode.name());
+    println!("hash      {}", model.info().hash);
+    Ok(())
+}
+
+/// Prints a file's operators, those that are missing marked.
+fn operators(file: &Path) -> eyre::Result<()> {
+    let bytes = std::fs::read(file).wrap_err_with(|| format!("can't read {}", file.display()))?;
+    for operator in survey::operators(&bytes, &Limits::default())? {
+        let domain = match operator.domain.as_str() {
+            "" => String::new(),
+            domain => format!("{domain}."),
+        };
+        let mark = if operator.known { "" } else { "  UNSUPPORTED" };
+        println!(
+            "operator  {:>5} {domain}{}{mark}",
+            operator.count, operator.name
+        );
+    }
+    Ok(())
+}
+
 fn inspect(file: &Path) -> eyre::Result<()> {
+    operators(file)?;
     let loaded = LoadedModel::read(file, None)?;
     let info = loaded.info();
     println!("model     {}", info.cid);
@@ -61,21 +114,113 @@ fn inspect(file: &Path) -> eyre::Result<()> {
         info.igas_base, info.igas_per_unit
     );
     println!("batch     up to {}", loaded.model.batch_max());
+    println!("mode      {}", loaded.model.mode().name());
+    if let Some(report) = loaded.model.report() {
+        println!(
+            "memory    {} bytes of weights, {} bytes of work at batch 1",
+            4 * report.weight_words,
+            4 * u64::from(report.arena_words)
+        );
+        println!("products  {} at batch 1", report.macs);
+        for (kernel, count) in &report.kernels {
+            println!("kernel    {count:>5} {kernel}");
+        }
+    }
+    Ok(())
+}
+
+/// The executors that are asked for; `all` are the processor's forms and the GPU.
+fn executors(backend: RunBackend) -> eyre::Result<Vec<Box<dyn Executor>>> {
+    let mut executors: Vec<Box<dyn Executor>> = Vec::new();
+    if backend != RunBackend::Gpu {
+        executors.push(cpu());
+    }
+    if backend == RunBackend::All {
+        executors.push(cpu_portable());
+    }
+    if backend != RunBackend::Cpu {
+        executors.push(gpu(None).wrap_err("no GPU and no software Vulkan driver can be used")?);
+    }
+    Ok(executors)
+}
+
+/// Runs the cases below `dir`.
+fn verify(
+    dir: &Path,
+    tolerance: Tolerance,
+    executors: &mut [Box<dyn Executor>],
+) -> eyre::Result<()> {
+    let folders =
+        Case::folders(dir).wrap_err_with(|| format!("can't read the folder {}", dir.display()))?;
+    if folders.is_empty() {
+        bail!(
+            "there is no model.onnx in {} or one level below",
+            dir.display()
+        );
+    }
+    let (mut passed, mut failed) = (0, 0);
+    let mut skipped: BTreeMap<String, usize> = BTreeMap::new();
+    for folder in folders {
+        let case = Case::read(&folder)
+            .wrap_err_with(|| format!("can't read the case {}", folder.display()))?;
+        match penstock_shaders::verify::case(&case, &Limits::default(), tolerance, executors) {
+            Verdict::Passed(_) | Verdict::NotFinite => passed += 1,
+            Verdict::Failed(why) => {
+                failed += 1;
+                println!("failed    {}: {why}", folder.display());
+            }
+            Verdict::Skipped(why) => *skipped.entry(why).or_default() += 1,
+        }
+    }
+    for (why, count) in &skipped {
+        println!("skipped   {count:>5} {why}");
+    }
+    let skipped: usize = skipped.values().sum();
+    println!("{passed} passed, {failed} failed, {skipped} skipped");
+    if failed > 0 {
+        bail!("{failed} cases failed");
+    }
+    Ok(())
+}
+
+/// Runs of a model while it is measured: the least time counts, so that what else the machine does has no say.
+const CALIBRATION_RUNS: usize = 7;
+
+/// Measures each model at batch 1 against its price.
+fn calibrate(files: &[PathBuf]) -> eyre::Result<()> {
+    let mut rows = Vec::new();
+    for file in files {
+        let loaded = LoadedModel::read(file, None)?;
+        let info = loaded.info();
+        let tensors = model_input::read(&info.signature.inputs, &[])?;
+        let shapes = tensors.iter().map(|t| t.shape.as_slice());
+        let igas = info.igas(info.signature.units(shapes)).0;
+        let mut executor = cpu();
+        executor.prepare(&loaded.model)?;
+        let mut least = f64::INFINITY;
+        for _ in 0..CALIBRATION_RUNS {
+            let start = std::time::Instant::now();
+            executor.run(&info.hash, std::slice::from_ref(&tensors))?;
+            least = least.min(start.elapsed().as_secs_f64() * 1e6);
+        }
+        rows.push((info.cid, igas, least));
+    }
+    // A price is right up to one factor, which is the machine's: what matters is that no model costs much more than
+    // another for what it pays.
+    for (name, igas, micros) in rows {
+        println!(
+            "{name:<32} {igas:>10} igas {micros:>12.1} us {:>8.3} us per igas",
+            micros / igas as f64
+        );
+    }
     Ok(())
 }
 
 fn run_model(file: &Path, inputs: &[String], backend: RunBackend) -> eyre::Result<()> {
     let loaded = LoadedModel::read(file, None)?;
     let tensors = model_input::read(&loaded.info().signature.inputs, inputs)?;
-    let mut executors: Vec<Box<dyn Executor>> = Vec::new();
-    if backend != RunBackend::Gpu {
-        executors.push(cpu());
-    }
-    if backend != RunBackend::Cpu {
-        executors.push(gpu(None).wrap_err("no GPU and no software Vulkan driver can be used")?);
-    }
     let mut hashes = Vec::new();
-    for mut executor in executors {
+    for mut executor in executors(backend)? {
         let name = executor.name();
         executor
             .prepare(&loaded.model)
