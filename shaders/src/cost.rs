@@ -3,7 +3,7 @@
 //! One igas is a microsecond on the reference shard: one core with AVX2. The figures below are rounded up from
 //! measurements (`devnet/docs/performance.md` says how), so that no model costs much more than it pays for.
 
-use crate::plan::{Kind, MapOp, Plan};
+use crate::plan::{Kind, MapOp, Plan, ReduceOp};
 
 /// Picoseconds per fixed-point multiplication: 4 a nanosecond, half of what the AVX2 kernel reaches on long rows.
 const MAC_PS: u64 = 250;
@@ -28,10 +28,32 @@ pub(crate) const fn touches(op: MapOp, kind: Kind) -> u64 {
         (MapOp::Rem, Kind::F32) => 300,
         (MapOp::Pow, _) => 40,
         (MapOp::Sin | MapOp::Cos | MapOp::Softplus, _) => 20,
-        (MapOp::Div | MapOp::Mod | MapOp::Rem, Kind::I32 | Kind::U32 | Kind::I64) => 8,
+        (MapOp::Div | MapOp::Mod | MapOp::Rem, Kind::I32 | Kind::U32 | Kind::I64) => 12,
+        (_, Kind::I64) => 4,
         (MapOp::Log | MapOp::Tanh | MapOp::Sigmoid | MapOp::Erf, _) => 5,
         (MapOp::Exp, _) => 3,
+        (MapOp::Sqrt | MapOp::Floor | MapOp::Ceil | MapOp::Round, _) => 2,
         _ => 1,
+    }
+}
+
+/// Touches of a result of a contraction: its sum is converted, scaled and rounded.
+pub(crate) const RESULT_TOUCHES: u64 = 8;
+
+/// Touches of an input that a convolution gathers under a window, once per position and group.
+pub(crate) const GATHER_TOUCHES: u64 = 2;
+
+/// Touches of an element that is copied from, or read at, a place of its own.
+pub(crate) const COPY_TOUCHES: u64 = 2;
+
+/// Touches of an element under a pooling window.
+pub(crate) const POOL_TOUCHES: u64 = 4;
+
+/// Touches of an element of a fold.
+pub(crate) const fn fold_touches(op: ReduceOp) -> u64 {
+    match op {
+        ReduceOp::Sum | ReduceOp::Prod | ReduceOp::Min | ReduceOp::Max => 2,
+        ReduceOp::ArgMin | ReduceOp::ArgMax | ReduceOp::ArgMinLast | ReduceOp::ArgMaxLast => 5,
     }
 }
 
@@ -43,6 +65,11 @@ pub(crate) fn run_ps(plan: &Plan) -> u64 {
         (plan.steps.len() as u64).saturating_mul(STEP_PS),
     ];
     parts.iter().fold(0, |a, b| a.saturating_add(*b))
+}
+
+/// Picoseconds that igas pay for.
+pub(crate) const fn picoseconds(igas: u64) -> u64 {
+    igas.saturating_mul(IGAS_PS)
 }
 
 /// Igas without units, and igas per unit, such that each `(units, picoseconds)` of `points` is paid for.

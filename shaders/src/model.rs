@@ -19,9 +19,14 @@ use std::sync::Arc;
 /// Plans that are kept: as many as batch sizes of one shape. More shapes than that begin anew.
 const PLANS_MAX: usize = 64;
 
-/// Extents that are tried for dimensions that are not the batch, to find shapes that fit the graph, and its cost.
-/// The largest that fits is the largest that a request may ask for, since the price is known up to there.
-const EXTENTS: [u32; 9] = [1, 4, 16, 32, 64, 128, 256, 512, 1_024];
+/// Largest extent of a dimension that is the caller's choice and not the batch: constants that follow from shapes stay
+/// small.
+const EXTENT_MAX: u32 = 4_096;
+
+/// Extents that are tried for dimensions that are not the batch, to find shapes that fit the graph, and its cost. The price
+/// is made from those that fit; a request of any other shape is taken if the price covers it.
+/// 48 is the height of a line of text to readers of it, which take no other.
+const EXTENTS: [u32; 10] = [1, 4, 16, 32, 48, 64, 128, 256, 512, 1_024];
 
 /// A model, checked and prepared. It is immutable but for its cache of plans.
 #[derive(Debug)]
@@ -31,7 +36,8 @@ pub struct Model {
     igas_base: Igas,
     igas_per_unit: Igas,
     batch_max: u32,
-    extent_max: u32,
+    /// The largest shapes of one sample that the price was made from.
+    extents_max: Vec<Vec<u32>>,
     limits: Limits,
     graph: Graph,
     pool: Prepared,
@@ -110,19 +116,34 @@ impl Model {
             ));
         };
 
-        // The cost at each extent that fits; the price holds up to the largest.
+        // The cost at each extent that fits, of all choices together and of each alone; the price holds up to the largest.
         let mut points = Vec::new();
-        let mut extent_max = extent;
         let mut others = vec![bound.plan.output_shapes.clone()];
+        let mut priced = |shapes: &[Vec<u32>]| {
+            let Ok(other) = bind(&graph, limits, Access::Frozen(&pool), shapes) else {
+                return false;
+            };
+            points.push((units(&graph, shapes), cost::run_ps(&other.plan)));
+            others.push(other.plan.output_shapes);
+            true
+        };
+        let mut extents_max = shapes_at(&graph, 1, extent);
         for &at in extents.iter().filter(|&&at| at >= extent) {
-            for batch in [1, 2] {
-                let shapes = shapes_at(&graph, batch, at);
-                if let Ok(other) = bind(&graph, limits, Access::Frozen(&pool), &shapes) {
-                    if batch == 1 {
-                        extent_max = at;
-                    }
-                    points.push((units(&graph, &shapes), cost::run_ps(&other.plan)));
-                    others.push(other.plan.output_shapes);
+            let shapes = shapes_at(&graph, 1, at);
+            if priced(&shapes) {
+                extents_max = shapes;
+            }
+            priced(&shapes_at(&graph, 2, at));
+        }
+        for choice in choices(&graph) {
+            let mut shapes = extents_max.clone();
+            let largest = choice.first().map_or(0, |&(i, axis)| shapes[i][axis]);
+            for &at in extents.iter().filter(|&&at| at > largest) {
+                for &(i, axis) in &choice {
+                    shapes[i][axis] = at;
+                }
+                if priced(&shapes) {
+                    extents_max.clone_from(&shapes);
                 }
             }
         }
@@ -134,7 +155,7 @@ impl Model {
             igas_base: Igas(igas_base),
             igas_per_unit: Igas(igas_per_unit),
             batch_max: limits.batch_max,
-            extent_max,
+            extents_max,
             limits: limits.clone(),
             graph,
             pool,
@@ -203,8 +224,7 @@ impl Model {
     /// What the model asks of a machine; `None` where no plan at batch 1 exists.
     #[must_use]
     pub fn report(&self) -> Option<Report> {
-        let shapes = shapes_at(&self.graph, 1, self.extent_max);
-        let plan = self.plan(&shapes).ok()?;
+        let plan = self.plan(&self.extents_max).ok()?;
         let mut operators = BTreeMap::new();
         for node in &self.graph.nodes {
             *operators.entry(node.op.clone()).or_default() += 1;
@@ -238,6 +258,10 @@ impl Model {
             shapes,
         );
         let made = match made {
+            // What a request costs beyond what it pays for is not done.
+            Ok(bound) if cost::run_ps(&bound.plan) > self.paid_ps(shapes) => {
+                Err(ModelError::TooLarge)
+            }
             Ok(bound) => Ok(Arc::new(bound.plan)),
             Err(refused) => Err(match refused.why {
                 Refuse::Limit { .. } => ModelError::TooLarge,
@@ -250,6 +274,13 @@ impl Model {
         }
         cache.plans.insert(shapes.to_vec(), made.clone());
         made
+    }
+
+    /// Picoseconds of a run that requests of these shapes pay for.
+    fn paid_ps(&self, shapes: &[Vec<u32>]) -> u64 {
+        let units = units(&self.graph, shapes);
+        let igas = self.igas_per_unit.0.saturating_mul(units);
+        cost::picoseconds(self.igas_base.0.saturating_add(igas))
     }
 
     /// Whether requests of these shapes, whatever their first dimension, may share a run.
@@ -305,12 +336,13 @@ impl Model {
         grows && steady && joins(&two.plan)
     }
 
-    /// Checks shapes against what the file declares, and against the extents that are priced.
+    /// Checks shapes against what the file declares.
     fn check(&self, shapes: &[Vec<u32>]) -> Result<(), ModelError> {
         if shapes.len() != self.graph.inputs.len() {
             return Err(ModelError::WrongInput);
         }
         let mut symbols: HashMap<&str, u32> = HashMap::new();
+        let batches = batches(&self.graph);
         for (input, shape) in self.graph.inputs.iter().zip(shapes) {
             if shape.len() != input.dims.len() || shape.contains(&0) {
                 return Err(ModelError::WrongInput);
@@ -324,8 +356,9 @@ impl Model {
                 if !fits {
                     return Err(ModelError::WrongInput);
                 }
-                let chosen = !matches!(dim, Dim::Fixed(_));
-                if chosen && axis > 0 && extent > self.extent_max {
+                let batch = matches!(dim, Dim::Symbol(name) if batches.contains(name.as_str()));
+                let chosen = !matches!(dim, Dim::Fixed(_)) && !batch;
+                if chosen && axis > 0 && extent > EXTENT_MAX {
                     return Err(ModelError::TooLarge);
                 }
             }
@@ -342,17 +375,41 @@ fn has_free_extents(graph: &Graph) -> bool {
         .any(|i| i.dims.iter().skip(1).any(|d| !matches!(d, Dim::Fixed(_))))
 }
 
-/// Shapes with `batch` as first dimension where it is the caller's choice, and `extent` for every other choice.
-fn shapes_at(graph: &Graph, batch: u32, extent: u32) -> Vec<Vec<u32>> {
-    // A symbol that is somewhere a first dimension is the batch wherever it stands.
-    let batches: BTreeSet<&str> = graph
+/// Symbols of the batch: one that is somewhere a first dimension is the batch wherever it stands.
+fn batches(graph: &Graph) -> BTreeSet<&str> {
+    graph
         .inputs
         .iter()
         .filter_map(|input| match input.dims.first() {
             Some(Dim::Symbol(name)) => Some(name.as_str()),
             _ => None,
         })
-        .collect();
+        .collect()
+}
+
+/// Dimensions (input, axis) that are the caller's choice and not the batch, those of one symbol together.
+fn choices(graph: &Graph) -> Vec<Vec<(usize, usize)>> {
+    let batches = batches(graph);
+    let mut of_symbol: BTreeMap<&str, Vec<(usize, usize)>> = BTreeMap::new();
+    let mut out = Vec::new();
+    for (i, input) in graph.inputs.iter().enumerate() {
+        for (axis, dim) in input.dims.iter().enumerate() {
+            match dim {
+                Dim::Symbol(name) if !batches.contains(name.as_str()) => {
+                    of_symbol.entry(name).or_default().push((i, axis));
+                }
+                Dim::Free if axis > 0 => out.push(vec![(i, axis)]),
+                _ => {}
+            }
+        }
+    }
+    out.extend(of_symbol.into_values());
+    out
+}
+
+/// Shapes with `batch` as first dimension where it is the caller's choice, and `extent` for every other choice.
+fn shapes_at(graph: &Graph, batch: u32, extent: u32) -> Vec<Vec<u32>> {
+    let batches = batches(graph);
     let extent_of = |axis: usize, dim: &Dim| match dim {
         Dim::Fixed(d) => *d,
         Dim::Symbol(name) if batches.contains(name.as_str()) => batch,

@@ -1,6 +1,8 @@
 //! Making a plan: operators ask the builder for steps, by tensors; places come later (`finish`).
 
-use crate::cost::touches;
+use crate::cost::{
+    COPY_TOUCHES, GATHER_TOUCHES, POOL_TOUCHES, RESULT_TOUCHES, fold_touches, touches,
+};
 use crate::graph::{Constant, ValueId, kind_of};
 use crate::limits::Limits;
 use crate::num::{Exponent, Mode, Width, fixed::DEPTH_MAX};
@@ -340,7 +342,8 @@ impl<'a> Builder<'a> {
             from: source,
             to: target,
         });
-        self.push(step, vec![from_ref, to_ref], to.len())
+        let work = to.len().saturating_mul(COPY_TOUCHES);
+        self.push(step, vec![from_ref, to_ref], work)
     }
 
     /// Element-wise work on tensors that broadcast to `dims`. `body` gets their arguments and gives the result's.
@@ -464,7 +467,8 @@ impl<'a> Builder<'a> {
             input: view,
             out: buffer,
         });
-        self.push(step, vec![place, to], input.len())?;
+        let work = input.len().saturating_mul(fold_touches(op));
+        self.push(step, vec![place, to], work)?;
         if matches!(op, ReduceOp::Sum | ReduceOp::Prod) {
             return self.wrapped(out);
         }
@@ -590,7 +594,7 @@ impl<'a> Builder<'a> {
             out: buffer,
         });
         self.work(out.len().saturating_mul(u64::from(k)))?;
-        self.push(step, refs, out.len())?;
+        self.push(step, refs, out.len().saturating_mul(RESULT_TOUCHES))?;
         Ok(out)
     }
 
@@ -639,7 +643,10 @@ impl<'a> Builder<'a> {
             weight.exponent.0,
             to,
         ];
-        self.push(step, refs, out.len())?;
+        let gathered = (out.len() / u64::from(cout.max(1))).saturating_mul(depth);
+        let work = out.len().saturating_mul(RESULT_TOUCHES);
+        let work = work.saturating_add(gathered.saturating_mul(GATHER_TOUCHES));
+        self.push(step, refs, work)?;
         Ok(out)
     }
 
@@ -659,6 +666,7 @@ impl<'a> Builder<'a> {
         let (from, place) = self.buffer(input)?;
         let (to, out_ref) = self.buffer(&out)?;
         let work = out.len().saturating_mul(count(&window.kernel));
+        let work = work.saturating_mul(POOL_TOUCHES);
         let step = Step::Pool(crate::plan::Pool {
             op,
             planes,
@@ -703,7 +711,8 @@ impl<'a> Builder<'a> {
             components,
             out: buffer,
         });
-        self.push(step, vec![data_ref, index_ref, to], out.len() * 2)?;
+        let work = out.len().saturating_mul(2 * COPY_TOUCHES);
+        self.push(step, vec![data_ref, index_ref, to], work)?;
         Ok(out)
     }
 
