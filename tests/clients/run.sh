@@ -62,11 +62,17 @@ client() {
 client node ethers.mjs "$url"
 client node cast.mjs "$url"
 client node viem.mjs "$url"
+client node wallets.mjs "$url"
 client node traces.mjs "$url"
 client node forge.mjs "$url"
 client "$python" sdk.py "$url"
 client "$python" flows.py "$url" 9
 client "${PENSTOCK_VENV_WEB3_8:+$PENSTOCK_VENV_WEB3_8/bin/}python3" flows.py "$url" 9
+# These start devnets of their own, to flood them.
+if [ -n "${PENSTOCK_BIN:-}" ]; then
+  client node bursts.mjs
+  client node hostile.mjs
+fi
 
 if [ "$failed" -gt 0 ] && [ -s "$scratch/log" ]; then
   echo "the end of the devnet's log:"
