@@ -68,8 +68,14 @@ class RunningPod:
     def wait_ready(self):
         """Startup, then readiness: from then on it is in its Services."""
         end = time.monotonic() + READY_S_MAX
+        started = time.monotonic()
         for which in ("startupProbe", "readinessProbe"):
             while True:
+                if which == "startupProbe" and time.monotonic() > started + self.container.startup_limit:
+                    self.cluster.runtime.kill(self.name)
+                    self.cluster.runtime.wait(self.name, 10)
+                    self.start()
+                    started = time.monotonic()
                 status, text = self.probe(which)
                 if status == 200:
                     break
@@ -87,7 +93,10 @@ class RunningPod:
         grace = self.template.spec["terminationGracePeriodSeconds"]
         removal = threading.Timer(ENDPOINT_REMOVAL_S, self.in_service.clear)
         removal.start()
-        hook = threading.Thread(target=runtime.exec, args=(self.name, self.container, self.container.pre_stop))
+        if self.container.pre_stop:
+            hook = threading.Thread(target=runtime.exec, args=(self.name, self.container, self.container.pre_stop))
+        else:
+            hook = threading.Thread(target=time.sleep, args=(self.container.pre_stop_sleep,))
         hook.start()
         # The hook ends, or the container does, or the grace period.
         while hook.is_alive() and runtime.alive(self.name) and time.monotonic() - start < grace:

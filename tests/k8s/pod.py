@@ -29,7 +29,11 @@ class Container:
     writable: set = field(default_factory=set)
     # Probe to (path, port).
     probes: dict = field(default_factory=dict)
+    # The command of preStop, or the seconds that it sleeps.
     pre_stop: list = field(default_factory=list)
+    pre_stop_sleep: int = 0
+    # Seconds after which a container whose startupProbe still fails is started again.
+    startup_limit: int = 0
     ports: dict = field(default_factory=dict)
     memory_limit: str = ""
 
@@ -115,13 +119,17 @@ def _container(spec, name, ordinal, folders, writable):
     env = {}
     for variable in spec.get("env") or []:
         env[variable["name"]] = _value(variable, env, name, ordinal)
+    hook = (spec.get("lifecycle") or {}).get("preStop") or {}
+    startup = spec.get("startupProbe") or {}
     made = Container(
         name=spec["name"],
         image=spec["image"],
         command=[_expand(part, env) for part in spec.get("command") or []],
         args=[_expand(part, env) for part in spec.get("args") or []],
         env=env,
-        pre_stop=(((spec.get("lifecycle") or {}).get("preStop") or {}).get("exec") or {}).get("command") or [],
+        pre_stop=(hook.get("exec") or {}).get("command") or [],
+        pre_stop_sleep=(hook.get("sleep") or {}).get("seconds", 0),
+        startup_limit=startup.get("periodSeconds", 10) * startup.get("failureThreshold", 3),
         ports={port["name"]: port["containerPort"] for port in spec.get("ports") or []},
         memory_limit=((spec.get("resources") or {}).get("limits") or {}).get("memory", ""),
     )

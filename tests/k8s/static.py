@@ -197,8 +197,7 @@ def grace_periods_are_a_tenth_longer_than_the_longest_drain(rendered):
     source = (REPOSITORY / "devnet/src/node.rs").read_text()
     stage = int(re.search(r"const STOP_TIMEOUT: Duration = Duration::from_secs\((\d+)\);", source)[1])
     for pod in running.ours(rendered.objects("overlays/testnet")):
-        hook = pod.containers[0]["lifecycle"]["preStop"]["exec"]["command"]
-        waits = int(hook[hook.index("--after") + 1].removesuffix("s")) if "--after" in hook else 0
+        waits = (pod.containers[0]["lifecycle"]["preStop"].get("sleep") or {}).get("seconds", 0)
         longest = max(3 * stage, 2 * stage + waits)
         grace = pod.spec["terminationGracePeriodSeconds"]
         assert longest <= grace * 0.9, f"{pod.name}: {grace} s for a drain of up to {longest} s"
