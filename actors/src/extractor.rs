@@ -26,7 +26,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
-use tracing::{debug, warn};
+use tracing::{debug, trace, warn};
 
 /// Messages that wait for the extractor, in number: each is a batch.
 const MAILBOX: usize = 256;
@@ -254,6 +254,7 @@ impl ExtractorActor {
     fn input_all(&mut self, events: impl IntoIterator<Item = Event>, ctx: &mut Context<Self>) {
         let (at, mut effects) = (now(), Vec::new());
         for event in events {
+            trace!(?event);
             self.machine.apply(at, event, &mut effects);
         }
         // A gang may ask for what the result book has: the machine missed it, or the book had it before the gang.
@@ -275,6 +276,7 @@ impl ExtractorActor {
 
     fn perform(&mut self, effect: Effect, known: &mut Vec<RequestKey>) {
         let Some(outbox) = &self.outbox else { return };
+        trace!(?effect);
         match effect {
             Effect::Discover {
                 lane,

@@ -14,6 +14,8 @@
 //!  tx 3      runs in both worlds, on what tx 2 leaves in each
 //! ```
 //!
+//! All runs of one discovery see the same results, though answers come meanwhile ([`Snapshot`]).
+//!
 //! What is found behind a placeholder is speculative, because a contract that knows the true output can ask for
 //! anything under any other. **Invariant:** the worlds are dropped at the end; nothing of them is committed or answered.
 
@@ -22,7 +24,7 @@ use crate::overlay::{Backend, Changes, View};
 use crate::placeholder::World;
 use crate::precompile::{Bounds, Stop, Trace, Unknown};
 use crate::recover::tx_env;
-use crate::results::Results;
+use crate::results::{Results, Snapshot};
 use crate::run::{Checks, Done, Manner, RunError, Scene, run};
 use crate::spec::{BlockEnv, ChainSpec};
 use crate::state::State;
@@ -128,12 +130,13 @@ pub fn discover_lane(
         Ok(attesters) => attesters,
         Err(error) => return vec![Finding::Invalid(error.to_string()); txs.len()],
     };
+    let snapshot = Snapshot::of(results);
     let mut lane = Lane {
         scene: Scene {
             spec,
             env,
             attesters: &attesters,
-            results,
+            results: &snapshot,
         },
         below: state,
         bounds: limits.bounds(),
@@ -292,6 +295,11 @@ pub(crate) fn probe(
         bounds: Some(bounds),
         checks: Checks::Call,
         tainted: false,
+    };
+    let snapshot = Snapshot::of(scene.results);
+    let scene = Scene {
+        results: &snapshot,
+        ..scene
     };
     let view = View { below, changes };
     let (first, trace) = run(scene, view, env.clone(), manner(World::First));

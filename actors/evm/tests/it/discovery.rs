@@ -3,10 +3,13 @@
 use crate::devnet::*;
 use alloy_primitives::{Address, U256};
 use alloy_sol_types::SolCall;
-use penstock_evm::{DiscoverLimits, Finding, PushError, discover_lane};
+use penstock_evm::{DiscoverLimits, Finding, PushError, Results, discover_lane};
 use penstock_rules::ids::{Igas, RequestKey};
 use penstock_rules::message::GangRequest;
+use penstock_rules::request::Settled;
 use penstock_rules::tx::PoolTx;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 fn requests(finding: Finding) -> Vec<GangRequest> {
     match finding {
@@ -462,4 +465,68 @@ fn too_few_attestations_are_no_result() {
         .results
         .insert(found[0].key, std::sync::Arc::new(two));
     assert!(devnet.include(&[tx])[0].success);
+}
+
+/// Answers that come while a discovery runs: they are there from the n-th look-up on.
+struct Arriving<'a> {
+    devnet: &'a Devnet,
+    looks: AtomicUsize,
+    from: usize,
+}
+
+impl Results for Arriving<'_> {
+    fn outcome(&self, key: &RequestKey) -> Option<Arc<Settled>> {
+        let look = self.looks.fetch_add(1, Ordering::Relaxed);
+        self.devnet
+            .results
+            .outcome(key)
+            .filter(|_| look >= self.from)
+    }
+}
+
+/// An answer that came between the two runs of a discovery was unknown in one and known in the other: nothing was asked
+/// for in both, so the transaction waited for nothing, and was never looked at again.
+#[test]
+fn answers_that_come_during_a_discovery_never_leave_it_waiting_for_nothing() {
+    for (contract, data) in [
+        (
+            "Fanout",
+            fanCall {
+                row: row(1),
+                calls: U256::from(4),
+            }
+            .abi_encode(),
+        ),
+        (
+            "Chained",
+            chainCall {
+                row: row(1),
+                links: U256::from(3),
+            }
+            .abi_encode(),
+        ),
+    ] {
+        let mut devnet = Devnet::new();
+        let address = devnet.deploy(contract);
+        let tx = devnet.sign(Draft::call(1, address, data));
+        devnet.prepare(&tx);
+        for from in 0..24 {
+            let results = Arriving {
+                devnet: &devnet,
+                looks: AtomicUsize::new(0),
+                from,
+            };
+            let (state, env) = (devnet.state(), devnet.env());
+            let limits = DiscoverLimits::default();
+            let lane = [tx.clone()];
+            let findings = discover_lane(state, &devnet.spec, &env, &lane, &results, &limits);
+            match &findings[0] {
+                Finding::Ready { .. } => assert_eq!(from, 0, "{contract}"),
+                Finding::Waits { requests, .. } => {
+                    assert!(!requests.is_empty(), "{contract}: from look-up {from} on");
+                }
+                other => panic!("{contract}: {other:?}"),
+            }
+        }
+    }
 }

@@ -222,6 +222,8 @@ impl Extractor {
             return;
         }
         if requests.is_empty() {
+            // Nothing that it could wait for: only another look can tell, so one is sure to come.
+            self.hold(now, hash, Reason::NonceDependency, effects);
             return;
         }
         if self.credit.is_blocked(now, sender) {

@@ -543,3 +543,24 @@ fn a_discovery_whose_lane_got_shorter_is_done_again() {
     bench.finish(0);
     assert_eq!(ready(&bench.settle(&[2])), [second.hash]);
 }
+
+/// A discovery that found nothing to wait for left its transaction waiting for ever.
+#[test]
+fn a_transaction_that_waits_for_nothing_is_looked_at_again() {
+    let mut bench = Bench::new(Limits::default());
+    let tx = tx(1, 0, &[&[1, 2]]);
+    bench.pending(&tx);
+    bench.known.extend([1, 2]);
+    bench.apply(Event::Settled { keys: vec![key(1)] });
+    bench.running[0].2 = vec![(
+        tx.hash,
+        Finding::Waits {
+            requests: vec![],
+            igas: Igas(0),
+        },
+    )];
+    bench.apply(Event::Settled { keys: vec![key(2)] });
+    assert!(ready(&bench.finish(0)).is_empty());
+    bench.wait(200);
+    assert_eq!(ready(&bench.head()), [tx.hash]);
+}
