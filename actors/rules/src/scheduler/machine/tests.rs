@@ -6,6 +6,7 @@ use crate::message::{Answer, AssignmentDone, Class, Gang, GangRequest, ShardHell
 use crate::request::{Attestation, Mode, Outcome, Request};
 use crate::scheduler::Evidence;
 use crate::scheduler::limits::{BREAKER_OPEN, LEASE_MIN};
+use crate::scheduler::model::{Candidate, Cost, KeyState, Lane};
 use crate::shard::{self, BatchId, HEARTBEAT, Shard};
 use alloy_primitives::{B256, Bytes};
 use proptest::prelude::*;
@@ -899,5 +900,58 @@ proptest! {
         }
         prop_assert!(digests.len() == 3 && digests.iter().all(|d| d == &digests[0]), "{digests:?}");
         prop_assert!(digests[0].1 > 0);
+    }
+}
+
+/// A machine that stood still for a second during one run taught a variance that no deadline left room for: nothing of
+/// that model was ever computed again, and so nothing better learned.
+#[test]
+fn an_idle_shard_takes_a_model_however_much_its_time_varies() {
+    for each in [1, 10_000, 300_000, 700_000, 999_000, 1_000_000, 5_000_000] {
+        for sigma in [
+            0,
+            1_000,
+            100_000,
+            333_000,
+            650_000,
+            2_000_000,
+            60_000_000u64,
+        ] {
+            for passed in [0, 500_000, 999_999] {
+                let mut problem = Problem {
+                    now: Micros(START + passed),
+                    deadlines: [Micros(START + SLOT), Micros(START + 2 * SLOT)],
+                    shards: vec![Lane::idle(shard_id(0), 8)],
+                    models: vec![model(1)],
+                    costs: vec![Cost {
+                        hosted: true,
+                        base: 1_000,
+                        each,
+                        variance: sigma * sigma,
+                        mean: each + 1_000,
+                    }],
+                    keys: vec![KeyState {
+                        copies: 1,
+                        ..KeyState::default()
+                    }],
+                    gangs: vec![Candidate {
+                        live: true,
+                        value: 1,
+                        needs: vec![0],
+                        ..Candidate::default()
+                    }],
+                    lanes: vec![vec![0]],
+                    rooms: vec![0],
+                    ..Problem::default()
+                };
+                problem.shards[0].free_at = problem.now;
+                let plan = policy::plan(&problem);
+                assert!(
+                    matches!(plan.verdicts[0], Verdict::Placed(_)),
+                    "{each} +- {sigma} after {passed}: {:?}",
+                    plan.verdicts[0]
+                );
+            }
+        }
     }
 }

@@ -4,7 +4,7 @@ use crate::ids::Micros;
 use crate::scheduler::limits::{
     BATCH_SLOT_PERCENT, HOSTS_COMPARED_MAX, JOIN_WEIGHT, LONG_PERCENT, MARGIN_SIGMAS,
 };
-use crate::scheduler::model::{Batch, NONE, PASSES, Pass, Problem};
+use crate::scheduler::model::{Batch, Cost, NONE, PASSES, Pass, Problem};
 use std::collections::BTreeMap;
 
 /// Why a gang found no place.
@@ -54,7 +54,7 @@ pub struct Board {
     hosts: Vec<Vec<u32>>,
     /// Per model and shard: requests per batch.
     caps: Vec<u32>,
-    /// Per model: one request takes longer than a slot everywhere.
+    /// Per model: one request takes longer than a slot everywhere, or may do so.
     long: Vec<bool>,
     /// Per pass and shard: microseconds of placed batches.
     load: [Vec<u64>; PASSES],
@@ -98,7 +98,16 @@ impl Board {
                 .copied()
                 .filter(|&s| set & 1 << s != 0)
                 .collect();
-            let shortest = list.iter().map(|&s| p.cost(m, s).batch(1)).min();
+            // Margin included: what no deadline leaves room for, on an idle shard even, would never be placed.
+            let sigmas = match margin {
+                Margin::On => MARGIN_SIGMAS,
+                Margin::Off => 0,
+            };
+            let span = |cost: &Cost| {
+                let noise = cost.variance.isqrt().saturating_add(1);
+                cost.batch(1).saturating_add(noise.saturating_mul(sigmas))
+            };
+            let shortest = list.iter().map(|&s| span(p.cost(m, s))).min();
             let is_long = shortest.is_some_and(|t| t > slot);
             for &s in &list {
                 let cost = p.cost(m, s);
