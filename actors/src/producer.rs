@@ -26,6 +26,10 @@ const READY_INBOX: usize = 65_536;
 /// Longest build where there is no timetable, in µs: what came meanwhile waits no longer.
 const BUILD_TIME_MAX: Micros = Micros::from_millis(500);
 
+/// A build that begins late has this long all the same, in µs: else a machine that is always late would make empty
+/// blocks for ever.
+const BUILD_TIME_MIN: Micros = Micros::from_millis(20);
+
 /// What a producer is started with.
 #[derive(Clone, Debug)]
 pub struct ProducerConfig {
@@ -272,7 +276,10 @@ impl ProducerActor {
             return;
         }
         let (results, key) = (self.results.clone(), self.key.clone());
-        let deadline = slot.unwrap_or_else(|| now().saturating_add(BUILD_TIME_MAX));
+        let begun = now();
+        let deadline = slot.map_or(begun.saturating_add(BUILD_TIME_MAX), |slot| {
+            slot.max(begun.saturating_add(BUILD_TIME_MIN))
+        });
         let addr = ctx.address();
         let work = tokio::task::spawn_blocking(move || {
             build(&head, timestamp_secs, deadline, &candidates, &results, &key)

@@ -20,7 +20,7 @@ use alloy_primitives::B256;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-pub use limits::{APPEND_RETRY, BUILD_LEAD_MAX, CANDIDATES_MAX, TAKE_OVER_RETRY};
+pub use limits::{APPEND_RETRY, BUILD_LEAD_MAX, CANDIDATES_MAX, SEAL_LEAD_MAX, TAKE_OVER_RETRY};
 pub use select::order;
 
 /// When blocks are made.
@@ -177,6 +177,9 @@ enum Phase {
     Appending {
         attempt: Attempt,
         hash: B256,
+        /// The end of the log that the append named.
+        expected: Seq,
+        /// When it is to be appended (again); `None` while an append is under way.
         retry_at: Option<Micros>,
     },
     /// In the log; the follower has not stored it yet.
@@ -290,11 +293,13 @@ impl Producer {
                 attempt,
                 retry_at: Some(at),
                 hash,
+                ..
             } => {
                 if now >= at {
                     self.phase = Phase::Appending {
                         attempt,
                         hash,
+                        expected: self.parent.seq,
                         retry_at: None,
                     };
                     effects.push(self.append(attempt, epoch));
@@ -385,12 +390,17 @@ impl Producer {
             self.step(now, effects);
             return;
         }
+        let at = match self.timetable {
+            Timetable::AtOnce => now,
+            Timetable::Slots(_) => self.next_slot.saturating_sub(SEAL_LEAD_MAX),
+        };
         self.phase = Phase::Appending {
             attempt,
             hash,
-            retry_at: None,
+            expected: self.parent.seq,
+            retry_at: Some(at),
         };
-        effects.push(self.append(attempt, epoch));
+        self.lead(now, epoch, effects);
     }
 
     fn append_failed(
@@ -403,6 +413,7 @@ impl Producer {
         let Phase::Appending {
             attempt: ours,
             hash,
+            expected,
             ..
         } = self.phase
         else {
@@ -417,6 +428,7 @@ impl Producer {
                 self.phase = Phase::Appending {
                     attempt,
                     hash,
+                    expected,
                     retry_at: Some(at),
                 };
                 effects.push(Effect::WakeAt(at));
@@ -424,9 +436,15 @@ impl Producer {
             AppendFailure::Lost => {
                 // Another entry has the place: the follower brings it, or finds it invalid and says where the log ends.
                 effects.push(Effect::Discard { attempt });
-                self.phase = Phase::AwaitingHead {
-                    height: self.parent.height.next(),
-                };
+                if self.parent.seq > expected {
+                    // The follower has passed that entry already, and nothing more is to come.
+                    self.phase = Phase::Idle;
+                    self.step(now, effects);
+                } else {
+                    self.phase = Phase::AwaitingHead {
+                        height: self.parent.height.next(),
+                    };
+                }
             }
             AppendFailure::Fenced => {
                 effects.push(Effect::Discard { attempt });

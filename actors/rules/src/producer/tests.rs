@@ -316,3 +316,32 @@ fn candidates_stand_by_tip_with_nonces_in_order_and_inference_first() {
     assert!(ids(101).is_empty());
     assert_eq!(order(pool.iter(), 10, 2).len(), 2);
 }
+
+/// An entry that is no block took the place; the follower passed it before the append's answer came.
+#[test]
+fn an_append_that_lost_to_what_the_follower_passed_already_is_built_anew() {
+    let mut producer = leader(Timetable::AtOnce);
+    let attempt = attempt_of(&run(&mut producer, 1, Event::Ready(tx(1, 1, 0, 1, false))));
+    run(&mut producer, 2, built(attempt, &[1], &[]));
+    let passed = Event::Head {
+        parent: parent(0, 3),
+        included: vec![],
+    };
+    run(&mut producer, 3, passed);
+    let error = AppendFailure::Lost;
+    let effects = run(&mut producer, 4, Event::AppendFailed { attempt, error });
+    assert_ne!(attempt_of(&effects), attempt);
+}
+
+#[test]
+fn a_long_slots_block_is_built_early_and_appended_shortly_before_it() {
+    let mut producer = leader(Timetable::Slots(Micros::from_millis(10_000)));
+    let attempt = attempt_of(&run(&mut producer, 9_000, Event::Tick));
+    let effects = run(&mut producer, 9_300, built(attempt, &[], &[]));
+    assert_eq!(effects, [Effect::WakeAt(Micros::from_millis(9_900))]);
+    let effects = run(&mut producer, 9_900, Event::Tick);
+    assert!(
+        matches!(effects[..], [Effect::Append { .. }]),
+        "{effects:?}"
+    );
+}
