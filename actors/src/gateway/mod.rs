@@ -4,7 +4,7 @@
 //!   JSON-RPC --ChainReader--> blocks (recent ones in memory, old ones in the store)
 //!                             pool   (what this chain's mempool took and no block has)
 //!                             status (where each transaction is)    <--status---- mempool, extractor
-//!                             shards (who serves)                   <--hello----- shards
+//!                             shards (who serves, how much)         <--hello, answers-- shards
 //!                             calls  --gang--> scheduler, results <--settled--
 //!            --TxSubmitter--> request "submit" --> mempool
 //! ```
@@ -32,7 +32,7 @@ use parking_lot::RwLock;
 use penstock_evm::{BlockEnv, next_env};
 use penstock_rpc::{BlockDataError, ChainBlock};
 use penstock_rules::ids::{Height, Micros, Seq};
-use penstock_rules::message::{Deferral, ShardHello};
+use penstock_rules::message::{AssignmentDone, Deferral, ShardHello};
 use penstock_rules::scheduler::Evidence;
 use penstock_rules::tx::StatusUpdate;
 use penstock_store::{Store, StoreError};
@@ -194,6 +194,10 @@ pub async fn start(
             gateway.shards.add(hello, now());
         })
         .await?;
+    if let Err(error) = gateway.follow_answers().await {
+        // A bus that keeps roles apart may not let a gateway hear them.
+        warn!(%error, "answers of shards are not counted");
+    }
     gateway
         .follow::<Evidence>(&subjects.evidence(), INBOX, |gateway, evidence| {
             gateway
@@ -260,6 +264,21 @@ impl Gateway {
                 match decode::<M>(&delivery.payload) {
                     Ok(message) => take(&gateway, message),
                     Err(error) => warn!(%error, "message is malformed"),
+                }
+            }
+        });
+        Ok(())
+    }
+
+    /// Counts what shards answer. Refusals have the same subject, and count for nothing.
+    async fn follow_answers(self: &Arc<Self>) -> Result<(), BusError> {
+        let subject = self.subjects.answers();
+        let mut inbox = self.transport.bus.subscribe(&subject, INBOX).await?;
+        let gateway = self.clone();
+        tokio::spawn(async move {
+            while let Some(delivery) = inbox.next().await {
+                if let Ok(done) = decode::<AssignmentDone>(&delivery.payload) {
+                    gateway.shards.answered(&done);
                 }
             }
         });

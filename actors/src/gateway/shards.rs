@@ -1,10 +1,10 @@
-//! Shards, as their hellos say, and the evidence against those that were caught lying.
+//! Shards, as their hellos say: how much they answered, and the evidence against those that were caught lying.
 
 use parking_lot::RwLock;
 use penstock_evm::check_attestation;
 use penstock_rpc::ShardView;
 use penstock_rules::ids::{Micros, ShardId};
-use penstock_rules::message::ShardHello;
+use penstock_rules::message::{AssignmentDone, ShardHello};
 use penstock_rules::scheduler::Evidence;
 use std::collections::BTreeMap;
 
@@ -13,10 +13,20 @@ const SHARDS_MAX: usize = 1_024;
 /// A shard without a hello for this long shows as silent. Shards repeat theirs several times in this span.
 const SILENT_AFTER: Micros = Micros::from_secs(10);
 
+/// What is known of a shard.
+struct Known {
+    hello: ShardHello,
+    seen: Micros,
+    answers: u64,
+    batches: u64,
+    /// Of the last batch: how long it ran, and its size. Assignments that were joined in one batch say the same.
+    last: Option<(Micros, u32)>,
+}
+
 /// See the module.
 #[derive(Default)]
 pub struct Shards {
-    hellos: RwLock<BTreeMap<ShardId, (ShardHello, Micros)>>,
+    known: RwLock<BTreeMap<ShardId, Known>>,
     evidence: RwLock<BTreeMap<ShardId, Evidence>>,
 }
 
@@ -37,14 +47,37 @@ fn proves(evidence: &Evidence, chain_id: u64) -> bool {
 impl Shards {
     /// A hello came.
     pub fn add(&self, hello: ShardHello, at: Micros) {
-        let mut shards = self.hellos.write();
+        let mut shards = self.known.write();
         if shards.len() >= SHARDS_MAX && !shards.contains_key(&hello.shard) {
-            let oldest = shards.iter().min_by_key(|(_, (_, seen))| *seen);
+            let oldest = shards.iter().min_by_key(|(_, known)| known.seen);
             if let Some(oldest) = oldest.map(|(id, _)| *id) {
                 shards.remove(&oldest);
             }
         }
-        shards.insert(hello.shard, (hello, at));
+        let known = shards.entry(hello.shard).or_insert_with(|| Known {
+            hello: hello.clone(),
+            seen: at,
+            answers: 0,
+            batches: 0,
+            last: None,
+        });
+        known.hello = hello;
+        known.seen = at;
+    }
+
+    /// A shard answered. Hearsay: its signatures are not looked at here.
+    pub fn answered(&self, done: &AssignmentDone) {
+        let mut shards = self.known.write();
+        // Who never said hello is not listed.
+        let Some(known) = shards.get_mut(&done.shard) else {
+            return;
+        };
+        known.answers += done.answers.len() as u64;
+        let batch = Some((done.ran, done.batch));
+        if known.last != batch {
+            known.last = batch;
+            known.batches += 1;
+        }
     }
 
     /// A shard was caught. Evidence that proves nothing is refused; the first against a shard stays.
@@ -61,12 +94,14 @@ impl Shards {
 
     /// All, by id.
     pub fn all(&self, now: Micros) -> Vec<ShardView> {
-        let (shards, evidence) = (self.hellos.read(), self.evidence.read());
-        let view = |(hello, seen): &(ShardHello, Micros)| ShardView {
-            hello: hello.clone(),
-            seen: *seen,
-            silent: now.saturating_sub(*seen) > SILENT_AFTER,
-            evidence: evidence.get(&hello.shard).cloned(),
+        let (shards, evidence) = (self.known.read(), self.evidence.read());
+        let view = |known: &Known| ShardView {
+            hello: known.hello.clone(),
+            seen: known.seen,
+            silent: now.saturating_sub(known.seen) > SILENT_AFTER,
+            evidence: evidence.get(&known.hello.shard).cloned(),
+            answers: known.answers,
+            batches: known.batches,
         };
         shards.values().map(view).collect()
     }

@@ -1,17 +1,18 @@
-//! The way in: a request to the mempool over the bus.
+//! The way in: a request to the mempool over the bus, and models into the blob store.
 
 use super::Gateway;
 use super::pool::hash_of;
 use alloy_primitives::Bytes;
 use async_trait::async_trait;
 use penstock_evm::recover;
-use penstock_rpc::TxSubmitter;
-use penstock_rules::ids::TxHash;
+use penstock_rpc::{RpcError, TxSubmitter};
+use penstock_rules::ids::{ModelHash, TxHash};
 use penstock_rules::message::{Submit, SubmitReply};
 use penstock_rules::tx::Refusal;
+use penstock_shaders::{Limits, Model};
 use penstock_wire::{BusError, decode, encode};
 use std::time::{Duration, Instant};
-use tracing::warn;
+use tracing::{info, warn};
 
 /// Pause before a transaction that no mempool saw is sent again: a tenth of a take-over.
 const NO_MEMPOOL_PAUSE: Duration = Duration::from_millis(250);
@@ -27,6 +28,25 @@ impl TxSubmitter for Gateway {
         let result = self.submit(raw).await;
         self.pool.answered(hash);
         result
+    }
+
+    async fn put_model(&self, file: Bytes) -> Result<ModelHash, RpcError> {
+        let bytes = file.clone();
+        // Some 10 ms per MB.
+        let checked = tokio::task::spawn_blocking(move || {
+            let model = Model::load(&bytes, &Limits::default()).map_err(|e| e.to_string())?;
+            Ok(model.hash())
+        });
+        let hash = match checked.await {
+            Ok(Ok(hash)) => hash,
+            Ok(Err(reason)) => return Err(RpcError::InvalidArgument { index: 0, reason }),
+            Err(error) => return Err(RpcError::Internal(error.to_string())),
+        };
+        let kept = self.transport.blobs.put(file.0).await;
+        let kept = kept.map_err(|error| RpcError::Internal(error.to_string()))?;
+        debug_assert_eq!(kept, hash.0, "a model's hash is its content's");
+        info!(model = %hash, "model uploaded");
+        Ok(hash)
     }
 }
 

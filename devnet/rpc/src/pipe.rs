@@ -47,7 +47,10 @@ pub fn register(table: &mut Table) {
         .add("pipe_queue", async |api, _| {
             Ok(Queue::from(api.reader.queue().await?))
         })
-        .add("pipe_modes", async |_, _| Ok(MODES));
+        .add("pipe_modes", async |_, _| Ok(MODES))
+        .add("pipe_uploadModel", async |api, args| {
+            api.submitter.put_model(args.need(0)?).await
+        });
 }
 
 /// How answers are trusted, in words. A devnet has no enclaves and makes no proofs, and says so.
@@ -439,6 +442,9 @@ struct Shard {
     silent: bool,
     /// Time of the last hello.
     seen: U64,
+    /// Answers that this node heard of since it started, and the batches that they came in.
+    answers: U64,
+    batches: U64,
     /// It was caught lying, and gets no more work.
     quarantined: bool,
     /// The proof.
@@ -486,6 +492,8 @@ impl From<&ShardView> for Shard {
             seen: U64::from(view.seen.0 / 1_000),
             quarantined: view.evidence.is_some(),
             evidence: view.evidence.as_ref().map(EvidenceJson::from),
+            answers: U64::from(view.answers),
+            batches: U64::from(view.batches),
         }
     }
 }

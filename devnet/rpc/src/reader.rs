@@ -210,6 +210,10 @@ pub struct ShardView {
     pub silent: bool,
     /// Why it is quarantined: it signed another answer than the others. The proof was checked.
     pub evidence: Option<Evidence>,
+    /// Answers of it that this process heard, and batches that they came in.
+    pub answers: u64,
+    /// See [`ShardView::answers`].
+    pub batches: u64,
 }
 
 /// A request's answer, as contracts see it.

@@ -422,6 +422,8 @@ impl ChainReader for FakeChain {
             seen: Micros::from_secs(1),
             silent: false,
             evidence: None,
+            answers: 5,
+            batches: 2,
         }]
     }
 
