@@ -133,6 +133,9 @@ pub struct DemoArgs {
     /// Transactions to each contract.
     #[arg(long, default_value_t = 100)]
     pub transactions: usize,
+    /// Print the report as JSON.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// What to do with models.

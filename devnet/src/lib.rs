@@ -5,6 +5,7 @@
 //!      |                                                       \----> member.rs (some roles of a devnet of many)
 //!      +-- commands/: one file each                                    |
 //!                                                                      +-- base.rs: store, transport, follower
+//!      demo/, registry.rs: clients of a running devnet
 //! ```
 
 pub mod cli;
@@ -28,5 +29,6 @@ pub mod testnet;
 pub mod banner;
 pub mod commands;
 
+pub mod demo;
 pub mod model_input;
 pub mod registry;

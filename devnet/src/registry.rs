@@ -2,7 +2,7 @@
 
 use crate::models::LoadedModel;
 use alloy_primitives::{Address, B256, Bytes, address};
-use alloy_provider::{Provider, ProviderBuilder};
+use alloy_provider::{DynProvider, Provider, ProviderBuilder};
 use alloy_rpc_types_eth::{TransactionReceipt, TransactionRequest};
 use alloy_sol_types::{SolCall, sol};
 use eyre::{WrapErr, bail, eyre};
@@ -27,11 +27,19 @@ sol! {
     }
 }
 
-async fn connect(rpc_url: &str) -> eyre::Result<impl Provider + use<>> {
+/// A client of the devnet at `rpc_url`.
+///
+/// # Errors
+/// Where that is no URL, or nobody answers there.
+pub async fn connect(rpc_url: &str) -> eyre::Result<DynProvider> {
     let url = rpc_url
         .parse()
         .wrap_err_with(|| format!("{rpc_url:?} is no URL"))?;
-    let provider = ProviderBuilder::new().connect_http(url);
+    // Nonces, fees and signatures are the devnet's matter, or said in the request.
+    let provider = ProviderBuilder::new()
+        .disable_recommended_fillers()
+        .connect_http(url)
+        .erased();
     provider
         .get_chain_id()
         .await

@@ -1,5 +1,6 @@
 //! What each command does.
 
+mod demo;
 mod doctor;
 mod init;
 mod install;
@@ -27,7 +28,7 @@ pub fn run(cli: Cli) -> eyre::Result<()> {
     start_logs(&cli.log, cli.log_json)?;
     match cli.command {
         Command::Up(args) => up::run(&args),
-        Command::Demo(_) => eyre::bail!("unsupported: the demo is not in this build"),
+        Command::Demo(args) => demo::run(&args),
         Command::Model(command) => model::run(command),
         Command::Node(args) => node::run(&args),
         Command::Shard(args) => shard::run(&args),
