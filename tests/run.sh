@@ -139,6 +139,18 @@ if ! echo "$kubectl_sha  $PENSTOCK_KUBECTL" | sha256sum -c --quiet >/dev/null 2>
     || { tail -n 20 "$logs/kubectl.log"; say "0 passed, 1 failed"; exit 1; }
 fi
 
+# magika's model among them, as the devnet's model `filetype`.
+models=$cache/models
+magika_sha=fe2d2eb49c5f88a9e0a6c048e15d6ffdf86235519c2afc535044de433169ec8c
+mkdir -p "$models"
+cp "$PENSTOCK_REAL_MODELS/magika/model.onnx" "$models/filetype.onnx"
+if ! echo "$magika_sha  $models/filetype.onnx" | sha256sum -c --quiet >"$logs/magika-sha.log" 2>&1; then
+  say "the model of PyPI magika is not the pinned one:"; cat "$logs/magika-sha.log"
+  say "0 passed, 1 failed"
+  exit 1
+fi
+export PENSTOCK_TEST_MODELS=$models
+
 # npm: into the cache, so that the checkout stays clean.
 npm_install() { # FOLDER with package.json -> $cache/npm/NAME/node_modules
   local from=$1 to
@@ -157,7 +169,7 @@ npm_install() { # FOLDER with package.json -> $cache/npm/NAME/node_modules
 
 # --- checks ---------------------------------------------------------------------------------------------------------
 
-export PENSTOCK_REQUIRE_NATS=1 PENSTOCK_REQUIRE_GPU=1
+export PENSTOCK_REQUIRE_NATS=1 PENSTOCK_REQUIRE_GPU=1 PENSTOCK_REQUIRE_MAGIKA=1
 export VK_DRIVER_FILES=${VK_DRIVER_FILES:-$lavapipe_icd}
 
 step "format" cargo fmt --all -- --check

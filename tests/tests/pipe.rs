@@ -1,15 +1,27 @@
 //! PIPE through the real binary: what a contract asks for is there in the transaction that asked.
 
-use alloy_primitives::{Address, B256};
+use alloy_primitives::{Address, B256, U256, address};
 use alloy_provider::{DynProvider, Provider};
 use alloy_rpc_types_eth::TransactionReceipt;
-use alloy_sol_types::{SolCall, SolEvent};
+use alloy_sol_types::{SolCall, SolEvent, sol};
 use penstock_tests::harness::{
-    Devnet, Number, Probes, Wallet, close, float, number, probe, receipt, rows, submit, wallets,
+    Devnet, Number, Probes, Wallet, binary, close, float, number, penstock, probe, receipt,
+    repository, rows, submit, view, wallets,
 };
 use serde_json::Value;
 use std::time::Duration;
 
+sol! {
+    /// What of Multicall3 is used here.
+    #[allow(missing_docs)]
+    interface Multicall {
+        struct Call3 { address target; bool allowFailure; bytes callData; }
+        function aggregate3(Call3[] calls) external;
+    }
+}
+
+/// Where Multicall3 stands on every chain.
+const MULTICALL3: Address = address!("cA11bde05977b3631167028862bE2a173976CA11");
 /// Gas for a transaction with a few calls of a model.
 const GAS: u64 = 16_000_000;
 /// Longest wait for a receipt on a loaded machine.
@@ -125,40 +137,92 @@ async fn a_chained_call_takes_a_round_per_link_and_independent_calls_one_in_all(
     assert_eq!(rounds(&status(&provider, fanned.transaction_hash).await), 1);
 }
 
+/// Both transactions are candidates of one block. The one that changes the input pays more and calls a model too, so it
+/// stands first.
 #[tokio::test]
 async fn an_input_that_an_earlier_transaction_changes_is_computed_anew_and_alone() {
-    let devnet = Devnet::start(&["--block-time", "1s"]);
+    // Long enough that both are ready for the same block on a slow machine, where a discovery takes milliseconds.
+    let devnet = Devnet::start(&["--block-time", "4s"]);
     let provider = devnet.provider();
     let mut wallets = wallets(2);
-    let (target, rows) = risk_probe(&provider, &mut wallets[0], "StatefulInput").await;
+    let (input, rows) = rows("risk");
+    let target = wallets[0].address().create(0);
+    let fan = wallets[0].address().create(1);
     let set = |text: &str| {
-        Probes::setCall {
-            head_: number(text),
-        }
-        .abi_encode()
+        let head_ = number(text);
+        Probes::setCall { head_ }.abi_encode()
     };
-    wallets[0]
-        .send(&provider, Some(target), set("40").into(), GAS)
-        .await;
+    // Three transactions of one block.
+    let made = [
+        wallets[0].sign(None, 0, probe("StatefulInput", "risk", &input), GAS),
+        wallets[0].sign(None, 0, probe("Fanout", "risk", &input), GAS),
+        wallets[0].sign(Some(target), 0, set("40").into(), GAS),
+    ];
+    for sent in &made {
+        submit(&provider, sent).await;
+    }
+    for sent in &made {
+        assert!(receipt(&provider, sent.hash, PATIENCE).await.status());
+    }
 
-    // Both in one block: the second reads what the first writes. Three of its four requests stay the same.
+    // Three of the ask's four requests do not depend on what the other transaction writes.
     let ask = Probes::askCall {
         row: rows[0].input.clone(),
         fixedCalls: 3u64.try_into().expect("three"),
     };
+    let call = |target: Address, data: Vec<u8>| Multicall::Call3 {
+        target,
+        allowFailure: false,
+        callData: data.into(),
+    };
+    let one = Probes::fanCall {
+        row: rows[1].input.clone(),
+        calls: 1u64.try_into().expect("one"),
+    };
+    let change = Multicall::aggregate3Call {
+        calls: vec![call(target, set("60")), call(fan, one.abi_encode())],
+    };
+    wallets[0].tip *= 5;
     let asks = wallets[1].sign(Some(target), 0, ask.abi_encode().into(), GAS);
-    let sets = wallets[0].sign(Some(target), 0, set("60").into(), GAS);
+    let changes = wallets[0].sign(Some(MULTICALL3), 0, change.abi_encode().into(), GAS);
     submit(&provider, &asks).await;
-    submit(&provider, &sets).await;
+    submit(&provider, &changes).await;
+    let changed = receipt(&provider, changes.hash, PATIENCE).await;
     let asked = receipt(&provider, asks.hash, PATIENCE).await;
-    let was_set = receipt(&provider, sets.hash, PATIENCE).await;
-    assert!(asked.status());
+    assert!(changed.status() && asked.status());
     assert_eq!(answers(&asked).len(), 4);
+    assert!(changed.block_number < asked.block_number);
 
-    // The input was either read before it was changed, or the change came first and the ask was left out of that block.
-    // Which of the two is the producer's choice; inference goes first. So ask again with the change ahead by price.
-    let (before, after) = (asked.block_number, was_set.block_number);
-    assert!(before.is_some() && after.is_some());
+    // Left out of the first block, with the reason; then one request, and the next block has it.
+    let history = status(&provider, asks.hash).await;
+    let stages = stages(&history);
+    let stale = stages
+        .iter()
+        .position(|stage| stage == "deferredStaleInput");
+    let stale = stale.unwrap_or_else(|| panic!("never stale: {stages:?}"));
+    let after = &history["history"].as_array().expect("a history")[stale..];
+    let requests: Vec<_> = after
+        .iter()
+        .filter(|step| step["stage"] == "inferring")
+        .map(|step| step["requests"].as_str().expect("a quantity"))
+        .collect();
+    assert_eq!(requests, ["0x1"], "{history}");
+    let row: Vec<Number> = [&[number("60")], &rows[0].input[1..]].concat();
+    let expected = view_answer(&provider, fan, row).await;
+    assert!(close(answers(&asked)[3], expected), "it read the new input");
+}
+
+/// What the model says to a row, by a call that changes nothing.
+async fn view_answer(provider: &DynProvider, fan: Address, row: Vec<Number>) -> f32 {
+    let call = Probes::fanCall {
+        row,
+        calls: 1u64.try_into().expect("one"),
+    };
+    let mut wallet = wallets(4).remove(3);
+    let receipt = wallet
+        .send(provider, Some(fan), call.abi_encode().into(), GAS)
+        .await;
+    answers(&receipt)[0]
 }
 
 #[tokio::test]
@@ -201,26 +265,30 @@ async fn plain_transfers_do_not_wait_for_inference() {
     assert!(!stages(&status).iter().any(|s| s.starts_with("inferring")));
 }
 
+/// The contract knows the true answer before the network does, and asks for 200 others under any placeholder.
 #[tokio::test]
-async fn the_junk_of_a_hostile_contract_is_bounded_by_its_senders_credit() {
+async fn the_junk_of_a_hostile_contract_is_bounded_in_number_and_never_included() {
+    // Another devnet has told what the answer will be.
+    let truth = {
+        let devnet = Devnet::start(&[]);
+        let provider = devnet.provider();
+        let mut alice = wallets(1).remove(0);
+        let (fan, rows) = risk_probe(&provider, &mut alice, "Fanout").await;
+        let call = Probes::fanCall {
+            row: rows[0].input.clone(),
+            calls: 1u64.try_into().expect("one"),
+        };
+        let fair = alice
+            .send(&provider, Some(fan), call.abi_encode().into(), GAS)
+            .await;
+        let mut logs = fair.logs().iter();
+        logs.find_map(|log| Probes::Answer::decode_log(&log.inner).ok())
+            .expect("an answer")
+    };
     let devnet = Devnet::start(&[]);
     let provider = devnet.provider();
     let mut alice = wallets(1).remove(0);
     let (junk, rows) = risk_probe(&provider, &mut alice, "JunkUnderPlaceholder").await;
-    // The contract has to know the true answer: ask a fair one first.
-    let (fan, _) = risk_probe(&provider, &mut alice, "Fanout").await;
-    let call = Probes::fanCall {
-        row: rows[0].input.clone(),
-        calls: 1u64.try_into().expect("one"),
-    };
-    let fair = alice
-        .send(&provider, Some(fan), call.abi_encode().into(), GAS)
-        .await;
-    let truth = fair
-        .logs()
-        .iter()
-        .find_map(|log| Probes::Answer::decode_log(&log.inner).ok())
-        .expect("an answer");
     let call = Probes::runCall {
         row: rows[0].input.clone(),
         truth: Number {
@@ -229,9 +297,151 @@ async fn the_junk_of_a_hostile_contract_is_bounded_by_its_senders_credit() {
         },
         junk: 200u64.try_into().expect("two hundred"),
     };
+    let before = answered(&provider).await;
     let receipt = alice
         .send(&provider, Some(junk), call.abi_encode().into(), GAS)
         .await;
     assert!(receipt.status());
-    assert_eq!(answers(&receipt).len(), 1);
+    assert_eq!(answers(&receipt).len(), 1, "the execution asks for one");
+    let witness: Value = provider
+        .raw_request(
+            "pipe_getWitness".into(),
+            (format!("0x{:x}", receipt.block_number.expect("a block")),),
+        )
+        .await
+        .expect("a witness");
+    assert_eq!(witness["entries"].as_array().map(Vec::len), Some(1));
+    // 64 requests go out for a transaction in one round, and this one has one round. A late one may be computed twice.
+    let history = status(&provider, receipt.transaction_hash).await;
+    assert_eq!(rounds(&history), 1);
+    let computed = answered(&provider).await - before;
+    assert!((1..=2 * 64).contains(&computed), "{computed} requests");
+}
+
+/// Answers that shards have given so far.
+async fn answered(provider: &DynProvider) -> u64 {
+    let shards: Vec<Value> = provider
+        .raw_request("pipe_shards".into(), ())
+        .await
+        .expect("shards");
+    let count = |shard: &Value| {
+        let text = shard["answers"].as_str().expect("a quantity");
+        u64::from_str_radix(&text[2..], 16).expect("hex")
+    };
+    shards.iter().map(count).sum()
+}
+
+/// The file goes up over JSON-RPC, the registry's owner registers it, and shards load it when it is first asked for.
+#[tokio::test]
+async fn a_model_that_is_added_to_a_running_devnet_answers_contracts() {
+    let devnet = Devnet::start(&[]);
+    let provider = devnet.provider();
+    let file = repository().join("devnet/models/risk.onnx");
+    let (file, url) = (file.to_string_lossy(), devnet.url());
+    let add = [
+        "model",
+        "add",
+        &file,
+        "--cid",
+        "newcomer",
+        "--rpc-url",
+        &url,
+    ];
+    assert!(penstock(&add).contains("newcomer is registered"));
+    let list = penstock(&["model", "list", "--rpc-url", &url]);
+    assert!(list.contains("newcomer"), "{list}");
+
+    let mut alice = wallets(2).remove(1);
+    let (input, rows) = rows("risk");
+    let code = probe("Fanout", "newcomer", &input);
+    let fan = alice.deploy(&provider, code).await;
+    let call = Probes::fanCall {
+        row: rows[3].input.clone(),
+        calls: 1u64.try_into().expect("one"),
+    };
+    let receipt = alice
+        .send(&provider, Some(fan), call.abi_encode().into(), GAS)
+        .await;
+    assert!(close(answers(&receipt)[0], rows[3].output));
+
+    // An id stands for one content, and what is no model never gets there.
+    for (args, culprit) in [
+        (&add[..], "newcomer"),
+        (
+            &["model", "add", "/nowhere.onnx", "--rpc-url", &url][..],
+            "/nowhere.onnx",
+        ),
+    ] {
+        let output = std::process::Command::new(binary())
+            .args(args)
+            .output()
+            .expect("the binary starts");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && said.contains(culprit), "{said}");
+    }
+    let junk: Result<Value, _> = provider
+        .raw_request("pipe_uploadModel".into(), ("0x6a756e6b",))
+        .await;
+    let error = junk.expect_err("no model");
+    assert_eq!(
+        error.as_error_resp().map(|e| e.code),
+        Some(-32602),
+        "{error}"
+    );
+}
+
+/// Discovery ran each of these contracts several times before its execution did. Nothing of that is left, and what the
+/// log and the witnesses say is all that there was.
+#[tokio::test]
+async fn contracts_that_catch_and_spy_see_one_execution_and_leave_one() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let data = folder.path().join("data");
+    let mut devnet = Devnet::start_on(&data, &[]);
+    let provider = devnet.provider();
+    let mut alice = wallets(1).remove(0);
+    let (catcher, rows) = risk_probe(&provider, &mut alice, "TryCatch").await;
+    let (spy, _) = risk_probe(&provider, &mut alice, "Spy").await;
+    let row = |place: usize| rows[place].input.clone();
+    let count = async |contract: Address, call: Vec<u8>| -> u64 {
+        let bytes = view(&provider, contract, call.into()).await;
+        U256::from_be_slice(&bytes).to()
+    };
+
+    let call = Probes::attemptCall { row: row(0) }.abi_encode();
+    let tried = alice.send(&provider, Some(catcher), call.into(), GAS).await;
+    assert!(tried.status());
+    assert_eq!(
+        tried.logs().len(),
+        2,
+        "the precompile's event, and the answer"
+    );
+    assert!(close(answers(&tried)[0], rows[0].output));
+    assert_eq!(count(catcher, Probes::caughtCall {}.abi_encode()).await, 0);
+    assert_eq!(
+        count(catcher, Probes::answeredCall {}.abi_encode()).await,
+        1
+    );
+
+    let call = Probes::spyCall { row: row(1) }.abi_encode();
+    let spied = alice.send(&provider, Some(spy), call.into(), GAS).await;
+    assert!(spied.status());
+    assert_eq!(
+        spied.logs().len(),
+        2,
+        "the precompile's event, and what it saw"
+    );
+    assert_eq!(count(spy, Probes::simulationsCall {}.abi_encode()).await, 0);
+
+    // Its input is a hash of block, gas, balances and the precompile's code.
+    let call = Probes::spyByEnvironmentCall { row: row(2) }.abi_encode();
+    let spied = alice.send(&provider, Some(spy), call.into(), GAS).await;
+    assert!(spied.status());
+    assert_eq!(answers(&spied).len(), 1);
+
+    assert!(devnet.stop().success());
+    let said = penstock(&["replay", "--data", &data.to_string_lossy()]);
+    assert!(
+        said.contains("blocks are equal") && said.contains("3 inferences"),
+        "{said}"
+    );
 }

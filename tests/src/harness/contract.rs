@@ -22,6 +22,12 @@ sol! {
         function set(Number head_) external;
         function ask(Number[] row, uint256 fixedCalls) external;
         function callThenBurn(Number[] row) external;
+        function attempt(Number[] row) external;
+        function caught() external returns (uint256);
+        function answered() external returns (uint256);
+        function spy(Number[] row) external;
+        function spyByEnvironment(Number[] row) external;
+        function simulations() external returns (uint256);
         function total() external returns (uint256);
         function last() external returns (int128 value, int128 decimals);
     }

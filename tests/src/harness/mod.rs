@@ -2,9 +2,11 @@
 
 pub mod cluster;
 mod contract;
+mod needs;
 mod process;
 mod wallet;
 
 pub use contract::{Number, Probes, Row, artifact, close, float, number, probe, rows};
-pub use process::{Devnet, binary, repository};
+pub use needs::{gpu_is_here, magika, nats_server};
+pub use process::{Devnet, binary, penstock, repository};
 pub use wallet::{Sent, Wallet, receipt, submit, view, wallets};

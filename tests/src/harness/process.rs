@@ -47,6 +47,29 @@ pub fn binary() -> PathBuf {
     binary
 }
 
+/// Runs the binary to its end and returns what it wrote to standard output.
+///
+/// # Panics
+/// Where it fails; what it said is shown.
+#[must_use]
+pub fn penstock(args: &[&str]) -> String {
+    let output = Command::new(binary())
+        .args(args)
+        .stdin(Stdio::null())
+        .output()
+        .expect("the binary starts");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    assert!(
+        output.status.success(),
+        "penstock {} ended with {}:\n{}{}",
+        args.join(" "),
+        output.status,
+        text(&output.stdout),
+        text(&output.stderr)
+    );
+    text(&output.stdout)
+}
+
 /// A running devnet.
 #[derive(Debug)]
 pub struct Devnet {

@@ -20,6 +20,8 @@ pub struct Wallet {
     chain_id: u64,
     /// Nonce of the next transaction.
     pub nonce: u64,
+    /// Wei per gas to the producer.
+    pub tip: u128,
 }
 
 /// A transaction that was signed.
@@ -46,6 +48,7 @@ pub fn wallets(count: u32) -> Vec<Wallet> {
             signer: signer.clone(),
             chain_id: 31_337,
             nonce: 0,
+            tip: 1_000_000_000,
         })
         .collect()
 }
@@ -67,7 +70,7 @@ impl Wallet {
             nonce: self.nonce,
             gas_limit,
             max_fee_per_gas: 100_000_000_000,
-            max_priority_fee_per_gas: 1_000_000_000,
+            max_priority_fee_per_gas: self.tip,
             to: to.map_or(TxKind::Create, TxKind::Call),
             value: U256::from(value),
             access_list: Default::default(),
