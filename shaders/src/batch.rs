@@ -1,5 +1,6 @@
 //! Joining requests of one model into one run, and splitting the results.
 
+use crate::bench::StepTime;
 use crate::error::{EngineError, PrepareError};
 use crate::model::Model;
 use crate::onnx::{narrow_into, widen_into};
@@ -29,6 +30,18 @@ pub trait Executor: Send {
         model: &ModelHash,
         inputs: &[Vec<Tensor>],
     ) -> Result<Vec<Outcome>, EngineError>;
+    /// Runs one request, and tells how long each step took; nothing where this cannot be known.
+    ///
+    /// # Errors
+    /// Where the backend failed, or does not take the request.
+    fn profile(
+        &mut self,
+        model: &ModelHash,
+        input: &[Tensor],
+    ) -> Result<Vec<StepTime>, EngineError> {
+        let _ = (model, input);
+        Ok(Vec::new())
+    }
 }
 
 /// What a backend has to do: run a plan.
@@ -57,6 +70,17 @@ pub trait Backend: Send {
         inputs: &[Vec<u32>],
         outputs: &mut [Vec<u32>],
     ) -> Result<(), EngineError>;
+    /// As [`Backend::execute`], and tells how long each step took; nothing where this cannot be known.
+    ///
+    /// # Errors
+    /// Where the backend failed.
+    fn profile(
+        &mut self,
+        model: &Arc<Model>,
+        plan: &Arc<Plan>,
+        inputs: &[Vec<u32>],
+        outputs: &mut [Vec<u32>],
+    ) -> Result<Vec<StepTime>, EngineError>;
 }
 
 /// An [`Executor`] over a [`Backend`]: checks inputs, joins requests of one shape along the batch, runs, splits.
@@ -78,14 +102,8 @@ impl<B: Backend> Batcher<B> {
         }
     }
 
-    /// Runs requests that share a plan, rows of each after the other; `run` says what each has of the run.
-    fn run_joined(
-        &mut self,
-        model: &Arc<Model>,
-        plan: &Arc<Plan>,
-        requests: &[&[Tensor]],
-        run: Run<'_>,
-    ) -> Result<Vec<Outcome>, EngineError> {
+    /// Lays the requests' tensors out as the plan reads them.
+    fn join_inputs(&mut self, plan: &Plan, requests: &[&[Tensor]]) {
         self.inputs.resize_with(plan.inputs.len(), Vec::new);
         self.outputs.resize_with(plan.outputs.len(), Vec::new);
         for (number, (slot, words)) in plan.inputs.iter().zip(&mut self.inputs).enumerate() {
@@ -96,6 +114,17 @@ impl<B: Backend> Batcher<B> {
             }
             words.resize(slot.len as usize * slot.kind.words() as usize, 0);
         }
+    }
+
+    /// Runs requests that share a plan, rows of each after the other; `run` says what each has of the run.
+    fn run_joined(
+        &mut self,
+        model: &Arc<Model>,
+        plan: &Arc<Plan>,
+        requests: &[&[Tensor]],
+        run: Run<'_>,
+    ) -> Result<Vec<Outcome>, EngineError> {
+        self.join_inputs(plan, requests);
         self.backend
             .execute(model, plan, &self.inputs, &mut self.outputs)?;
         let ports = &model.signature().outputs;
@@ -282,5 +311,25 @@ impl<B: Backend> Executor for Batcher<B> {
             .into_iter()
             .map(|o| o.unwrap_or(Outcome::Failed(ModelError::WrongInput)))
             .collect())
+    }
+
+    fn profile(
+        &mut self,
+        model: &ModelHash,
+        input: &[Tensor],
+    ) -> Result<Vec<StepTime>, EngineError> {
+        let model = self
+            .models
+            .get(model)
+            .ok_or(EngineError::NotPrepared(*model))?
+            .clone();
+        let shapes: Vec<Vec<u32>> = input.iter().map(|t| t.shape.clone()).collect();
+        let plan = match model.plan(&shapes) {
+            Ok(plan) if fits(&model.signature().inputs, input) => plan,
+            _ => return Ok(Vec::new()),
+        };
+        self.join_inputs(&plan, &[input]);
+        self.backend
+            .profile(&model, &plan, &self.inputs, &mut self.outputs)
     }
 }

@@ -31,6 +31,7 @@ pub mod plan;
 mod ops;
 
 pub mod batch;
+pub mod bench;
 mod cost;
 pub mod model;
 pub mod survey;
@@ -42,7 +43,7 @@ pub mod gpu;
 mod fallback;
 
 pub use batch::{Backend, Batcher, Executor};
-pub use cpu::{cpu, cpu_portable};
+pub use cpu::{cpu, cpu_forms, cpu_portable};
 pub use error::{EngineError, LoadError, PrepareError};
 pub use fallback::with_fallback;
 pub use gpu::{AdapterReport, GpuError, adapters, gpu};

@@ -20,6 +20,11 @@ impl Words {
         }
         &mut bytemuck::cast_slice_mut(&mut self.0)[..words]
     }
+
+    /// All words that there are.
+    pub(crate) fn all(&self) -> &[u32] {
+        bytemuck::cast_slice(&self.0)
+    }
 }
 
 /// What a step reads: all but the part that it writes.

@@ -1,30 +1,136 @@
 //! Contractions: dot products of fixed-point rows, scaled and rounded once.
+//!
+//! Rows are packed for register tiles (`kernel`); those of weights are packed once per model and kept. What is too small to
+//! gain by it goes row by row (`dot`).
 
 use crate::cpu::arena::Sources;
-use crate::cpu::dot::Dot;
+use crate::cpu::dot;
+use crate::cpu::kernel::{self, Cut, Form, LANES, Packed, Side, TILE_LANES, for_each_form};
 use crate::cpu::rows::inside;
-use crate::num::Exponent;
-use crate::plan::{Contract, Conv, Kind};
+use crate::num::{Exponent, Width};
+use crate::plan::{Buffer, Contract, Conv, Kind, Space};
+use std::collections::BTreeMap;
+use std::ops::Range;
 
-/// Integers of a panel of positions that a convolution gathers at a time: half of a second-level cache.
-const PANEL_WORDS: usize = 64 << 10;
+/// Integers of the positions that a convolution gathers at a time: half of a second-level cache.
+const GATHER_WORDS: usize = 64 << 10;
 
-/// Rows of a block of weights: with [`BLOCK_WORDS`], what stays in the first-level cache while other rows pass.
+/// Words of a block of rows that stays in the first-level cache while other rows pass, where rows are not packed.
 const BLOCK_WORDS: usize = 4 << 10;
+
+/// Least number of rows on either side for which packing rows that are no weights pays: below, a tile is mostly empty.
+const PACKED_ROWS_MIN: usize = 4;
+
+/// Weights of one model, packed when they are first used: by place, length, depth and form.
+#[derive(Default)]
+pub(crate) struct Kept(BTreeMap<(usize, usize, usize, Side, Cut), Packed>);
+
+impl Kept {
+    fn pack(
+        &mut self,
+        form: Form,
+        (cut, side): (Cut, Side),
+        depth: usize,
+        all: &Buffer,
+        at: Range<usize>,
+        values: &[i32],
+    ) -> &Packed {
+        let key = (all.offset as usize + at.start, at.len(), depth, side, cut);
+        self.0.entry(key).or_insert_with(|| {
+            let mut packed = Packed::default();
+            packed.pack(form, cut, side, depth, &values[at]);
+            packed
+        })
+    }
+}
+
+/// Memory of a contraction.
+#[derive(Default)]
+pub(crate) struct Scratch {
+    a: Packed,
+    b: Packed,
+    columns: Vec<i32>,
+}
 
 fn exponent(words: &[i32], i: usize) -> Exponent {
     Exponent(words[i] as u8)
 }
 
+/// How the integers of a width are cut for tiles.
+const fn cut_of(width: Width) -> Cut {
+    match width {
+        Width::Bits24 => Cut::Twelve,
+        Width::Bits16 => Cut::Eight,
+        Width::Whole => Cut::Whole,
+    }
+}
+
+/// What a sum becomes.
+#[derive(Clone, Copy)]
+struct Finish {
+    width: Width,
+    kind: Kind,
+}
+
+impl Finish {
+    /// The word of one sum of a row of exponent `row` with one of exponent `column`.
+    #[inline(always)]
+    fn word(self, row: Exponent, column: Exponent, sum: i64) -> u32 {
+        match self.kind {
+            Kind::F32 => row.rescale(column, sum, self.width).to_bits(),
+            _ => sum as u32,
+        }
+    }
+}
+
+for_each_form! {
+    /// The words of several sums of one row: [`Finish::word`], vectorised.
+    fn finish(how: Finish, row: Exponent, columns: &[i32], sums: &[i64], out: &mut [u32]) = finish_body
+}
+
+#[inline(always)]
+fn finish_body(how: Finish, row: Exponent, columns: &[i32], sums: &[i64], out: &mut [u32]) {
+    let mut rare = u32::from(row == Exponent::NOT_FINITE || how.kind != Kind::F32);
+    // The conversion rounds once; where scaling by a power of two is exact too, this is all: else it is done again below.
+    let base = i32::from(row.0) - 2 * how.width.unit();
+    for ((out, &column), &sum) in out.iter_mut().zip(columns).zip(sums) {
+        let power = base + column;
+        let scaled = sum as f32 * f32::from_bits(((power + 127) as u32) << 23);
+        *out = scaled.to_bits();
+        let normal = scaled.abs() >= f32::MIN_POSITIVE || sum == 0;
+        let exact = (-126..=127).contains(&power) && column != i32::from(Exponent::NOT_FINITE.0);
+        rare |= u32::from(!(normal && exact));
+    }
+    if rare != 0 {
+        for ((out, &column), &sum) in out.iter_mut().zip(columns).zip(sums) {
+            *out = how.word(row, Exponent(column as u8), sum);
+        }
+    }
+}
+
 /// Runs products of rows; `out` is the result.
-pub(crate) fn contract(step: &Contract, sources: &Sources<'_>, out: &mut [u32], dot: Dot) {
+pub(crate) fn contract(
+    form: Form,
+    step: &Contract,
+    sources: &Sources<'_>,
+    out: &mut [u32],
+    scratch: &mut Scratch,
+    kept: &mut Kept,
+) {
     let [m, n, k] = [step.m as usize, step.n as usize, step.k as usize];
     let (a_all, b_all) = (sources.integers(&step.a.q), sources.integers(&step.b.q));
     let (a_exponents, b_exponents) = (
         sources.integers(&step.a.exponent),
         sources.integers(&step.b.exponent),
     );
-    let mut index = vec![0u32; step.batch.len()];
+    let cut = cut_of(step.width);
+    let how = Finish {
+        width: step.width,
+        kind: step.out.kind,
+    };
+    let weights = step.b.q.space == Space::Weights;
+    let tiles = form.has_tiles() && n >= PACKED_ROWS_MIN && (weights || m >= PACKED_ROWS_MIN);
+    let mut index = [0u32; crate::plan::RANK_MAX];
     for out in out.chunks_exact_mut(m * n) {
         let first = |strides: &[u32]| -> usize {
             index
@@ -35,22 +141,43 @@ pub(crate) fn contract(step: &Contract, sources: &Sources<'_>, out: &mut [u32], 
         };
         let (a0, b0) = (first(&step.a.batch), first(&step.b.batch));
         let a = &a_all[a0 * k..(a0 + m) * k];
-        let b = &b_all[b0 * k..(b0 + n) * k];
-        // Blocks of rows of `b` stay in the cache while all of `a` passes.
-        let block = (BLOCK_WORDS / k).max(4).next_multiple_of(4);
-        for (number, part) in b.chunks(block * k).enumerate() {
-            let j0 = number * block;
-            dot.rows(k, a, part, &mut |i, j, sum| {
-                let j = j0 + j;
-                out[i * n + j] = match step.out.kind {
-                    Kind::F32 => exponent(a_exponents, a0 + i)
-                        .rescale(exponent(b_exponents, b0 + j), sum, step.width)
-                        .to_bits(),
-                    _ => sum as u32,
-                };
+        let b_range = b0 * k..(b0 + n) * k;
+        if tiles {
+            let Scratch {
+                a: rows, b: panels, ..
+            } = scratch;
+            rows.pack(form, cut, Side::Rows, k, a);
+            let panels = if weights {
+                kept.pack(form, (cut, Side::Panels), k, &step.b.q, b_range, b_all)
+            } else {
+                panels.pack(form, cut, Side::Panels, k, &b_all[b_range]);
+                panels
+            };
+            kernel::multiply(form, rows, panels, &mut |i, j, sums| {
+                let row = exponent(a_exponents, a0 + i);
+                let columns = &b_exponents[b0 + j..][..sums.len()];
+                finish(
+                    form,
+                    how,
+                    row,
+                    columns,
+                    sums,
+                    &mut out[i * n + j..][..sums.len()],
+                );
             });
+        } else {
+            // Blocks of rows of `b` stay in the cache while all of `a` passes.
+            let block = (BLOCK_WORDS / k).max(4).next_multiple_of(4);
+            for (number, part) in b_all[b_range].chunks(block * k).enumerate() {
+                let j0 = number * block;
+                dot::rows(form, k, a, part, &mut |i, j, sum| {
+                    let j = j0 + j;
+                    let (a, b) = (exponent(a_exponents, a0 + i), exponent(b_exponents, b0 + j));
+                    out[i * n + j] = how.word(a, b, sum);
+                });
+            }
         }
-        for axis in (0..index.len()).rev() {
+        for axis in (0..step.batch.len()).rev() {
             index[axis] += 1;
             if index[axis] < step.batch[axis] {
                 break;
@@ -62,11 +189,12 @@ pub(crate) fn contract(step: &Contract, sources: &Sources<'_>, out: &mut [u32], 
 
 /// Runs a convolution; `out` is the result.
 pub(crate) fn conv(
+    form: Form,
     step: &Conv,
     sources: &Sources<'_>,
     out: &mut [u32],
-    dot: Dot,
-    panel: &mut Vec<i32>,
+    scratch: &mut Scratch,
+    kept: &mut Kept,
 ) {
     let w = &step.window;
     let volume = |extents: &[u32; 3]| extents.iter().map(|&e| e as usize).product::<usize>();
@@ -76,38 +204,83 @@ pub(crate) fn conv(
     let weight = sources.integers(&step.weight_q);
     let input_exponents = sources.integers(&step.input_exponent);
     let weight_exponents = sources.integers(&step.weight_exponent);
-    let positions = (PANEL_WORDS / depth).clamp(1, outputs);
+    let cut = cut_of(step.width);
+    let how = Finish {
+        width: step.width,
+        kind: step.out.kind,
+    };
+    let most = (GATHER_WORDS / depth / LANES).max(1) * LANES;
+    let Scratch {
+        a: rows,
+        b: panels,
+        columns,
+    } = scratch;
     for (plane, out) in out.chunks_exact_mut(cout * outputs).enumerate() {
         let group = plane % step.groups as usize;
         let source = &input[plane * cin * inputs..(plane + 1) * cin * inputs];
-        let weights = &weight[group * cout * depth..(group + 1) * cout * depth];
+        let range = group * cout * depth..(group + 1) * cout * depth;
         let scale = exponent(input_exponents, plane);
-        let mut first = 0;
-        while first < outputs {
-            let count = positions.min(outputs - first);
-            panel.clear();
-            panel.resize(count * depth, 0);
-            for (i, row) in panel.chunks_exact_mut(depth).enumerate() {
-                gather(step, source, first + i, row);
+        let scales = [i32::from(scale.0); TILE_LANES];
+        let channel = |c: usize| exponent(weight_exponents, group * cout + c);
+        let rows = match form.has_tiles() {
+            false => None,
+            true if step.weight_q.space == Space::Weights => {
+                let kind = (cut, Side::Rows);
+                Some(kept.pack(form, kind, depth, &step.weight_q, range.clone(), weight))
             }
-            dot.rows(depth, weights, panel, &mut |c, p, sum| {
-                out[c * outputs + first + p] = match step.out.kind {
-                    Kind::F32 => exponent(weight_exponents, group * cout + c)
-                        .rescale(scale, sum, step.width)
-                        .to_bits(),
-                    _ => sum as u32,
-                };
+            true => {
+                rows.pack(form, cut, Side::Rows, depth, &weight[range.clone()]);
+                Some(&*rows)
+            }
+        };
+        for first in (0..outputs).step_by(most) {
+            let count = most.min(outputs - first);
+            columns.clear();
+            columns.resize(count.next_multiple_of(LANES) * depth, 0);
+            let Some(rows) = rows else {
+                for (position, row) in columns.chunks_exact_mut(depth).take(count).enumerate() {
+                    gather(step, source, first + position, row);
+                }
+                let columns = &columns[..count * depth];
+                dot::rows(
+                    form,
+                    depth,
+                    &weight[range.clone()],
+                    columns,
+                    &mut |c, p, sum| {
+                        out[c * outputs + first + p] = how.word(channel(c), scale, sum);
+                    },
+                );
+                continue;
+            };
+            for (panel, columns) in columns.chunks_exact_mut(LANES * depth).enumerate() {
+                let from = first + panel * LANES;
+                gather_panel(
+                    step,
+                    source,
+                    from..(first + count).min(from + LANES),
+                    columns,
+                );
+            }
+            panels.pack_columns(form, cut, [count, depth], columns);
+            kernel::multiply(form, rows, panels, &mut |c, p, sums| {
+                let out = &mut out[c * outputs + first + p..][..sums.len()];
+                finish(form, how, channel(c), &scales[..sums.len()], sums, out);
             });
-            first += count;
         }
     }
+}
+
+/// An output position's index over the three spatial dimensions.
+fn position_index(step: &Conv, position: usize) -> [u32; 3] {
+    let [_, oy, oz] = step.window.output.map(|e| e as usize);
+    [position / (oy * oz), position / oz % oy, position % oz].map(|p| p as u32)
 }
 
 /// The inputs of one output position, in the order of a weight's row; what is outside stays zero.
 fn gather(step: &Conv, source: &[i32], position: usize, row: &mut [i32]) {
     let w = &step.window;
-    let [_, oy, oz] = w.output.map(|e| e as usize);
-    let at = [position / (oy * oz), position / oz % oy, position % oz].map(|p| p as u32);
+    let at = position_index(step, position);
     let part = |axis: usize| inside(w, axis, at[axis], 0, i64::from(w.input[axis]));
     let [(x0, xs), (y0, ys), (z0, zs)] = [part(0), part(1), part(2)];
     let [ix, iy, iz] = w.input.map(|e| e as usize);
@@ -125,5 +298,56 @@ fn gather(step: &Conv, source: &[i32], position: usize, row: &mut [i32]) {
                 }
             }
         }
+    }
+}
+
+/// The inputs of up to [`LANES`] output positions side by side: for each value of a weight's row, one of each position.
+/// What is outside stays zero.
+fn gather_panel(step: &Conv, source: &[i32], positions: Range<usize>, columns: &mut [i32]) {
+    let w = &step.window;
+    let [ix, iy, iz] = w.input.map(|e| e as usize);
+    let [kx, ky, kz] = w.kernel.map(|e| e as usize);
+    let oz = w.output[2] as usize;
+    let mut position = positions.start;
+    // Positions of one row of outputs read one row of inputs.
+    while position < positions.end {
+        let at = position_index(step, position);
+        let lane = position - positions.start;
+        let run = (oz - at[2] as usize).min(positions.end - position);
+        let part = |axis: usize| inside(w, axis, at[axis], 0, i64::from(w.input[axis]));
+        let [(x0, xs), (y0, ys)] = [part(0), part(1)];
+        let stride = w.stride[2] as usize;
+        let z0 = i64::from(at[2]) * i64::from(w.stride[2]) - i64::from(w.pad_begin[2]);
+        for k in 0..kz {
+            let start = z0 + k as i64 * i64::from(w.dilation[2]);
+            // Lanes before `low` read in front of the row, those from `high` on behind it.
+            let low = ((-start).max(0) as usize).div_ceil(stride).min(run);
+            let high = ((iz as i64 - start).max(0) as usize)
+                .div_ceil(stride)
+                .clamp(low, run);
+            if low == high {
+                continue;
+            }
+            let z = (start + (low * stride) as i64) as usize;
+            for c in 0..step.cin as usize {
+                for i in xs.clone() {
+                    let x = (x0 + i64::from(i) * i64::from(w.dilation[0])) as usize;
+                    for j in ys.clone() {
+                        let y = (y0 + i64::from(j) * i64::from(w.dilation[1])) as usize;
+                        let from = &source[((c * ix + x) * iy + y) * iz + z..];
+                        let to = ((c * kx + i as usize) * ky + j as usize) * kz + k;
+                        let to = &mut columns[to * LANES + lane + low..][..high - low];
+                        if stride == 1 {
+                            to.copy_from_slice(&from[..to.len()]);
+                        } else {
+                            for (to, from) in to.iter_mut().zip(from.iter().step_by(stride)) {
+                                *to = *from;
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        position += run;
     }
 }

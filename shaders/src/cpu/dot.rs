@@ -1,50 +1,23 @@
-//! Dot products of 32-bit integers in 64 bits: the inner loop of every contraction.
+//! Dot products of 32-bit integers in 64 bits, row by row: for contractions too small to pack, and on processors without
+//! register tiles.
 //!
 //! The order of an integer sum does not matter, so each form gives the same bits.
 
-/// How the dot products are computed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Dot {
-    /// Plain Rust.
-    Portable,
-    /// 256-bit vectors: four products an instruction.
-    #[cfg(target_arch = "x86_64")]
-    Avx2,
-}
+use crate::cpu::kernel::Form;
 
-impl Dot {
-    /// The fastest form of this processor.
-    pub(crate) fn detect() -> Self {
+/// Calls `put(i, j, dot)` for each row `i` of `a` and row `j` of `b`, rows of `k` words one after another.
+pub(crate) fn rows(
+    form: Form,
+    k: usize,
+    a: &[i32],
+    b: &[i32],
+    put: &mut impl FnMut(usize, usize, i64),
+) {
+    match form {
+        Form::Portable => portable(k, a, b, put),
+        // SAFETY: these variants are made where the processor has AVX2.
         #[cfg(target_arch = "x86_64")]
-        if std::arch::is_x86_feature_detected!("avx2") {
-            return Self::Avx2;
-        }
-        Self::Portable
-    }
-
-    /// Name for logs.
-    pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Self::Portable => "portable",
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx2 => "avx2",
-        }
-    }
-
-    /// Calls `put(i, j, dot)` for each row `i` of `a` and row `j` of `b`, rows of `k` words one after another.
-    pub(crate) fn rows(
-        self,
-        k: usize,
-        a: &[i32],
-        b: &[i32],
-        put: &mut impl FnMut(usize, usize, i64),
-    ) {
-        match self {
-            Self::Portable => portable(k, a, b, put),
-            // SAFETY: this variant is made by `detect` alone, where the processor has AVX2.
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx2 => unsafe { avx2::rows(k, a, b, put) },
-        }
+        Form::Avx2 | Form::Avx512 => unsafe { avx2::rows(k, a, b, put) },
     }
 }
 
@@ -203,12 +176,12 @@ mod tests {
             };
             let a: Vec<i32> = (0..m * k).map(|_| next()).collect();
             let b: Vec<i32> = (0..n * k).map(|_| next()).collect();
-            let all = |dot: Dot| {
+            let all = |form: Form| {
                 let mut out = vec![0i64; m * n];
-                dot.rows(k, &a, &b, &mut |i, j, sum| out[i * n + j] = sum);
+                rows(form, k, &a, &b, &mut |i, j, sum| out[i * n + j] = sum);
                 out
             };
-            prop_assert_eq!(all(Dot::detect()), all(Dot::Portable));
+            prop_assert_eq!(all(Form::detect()), all(Form::Portable));
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Element-wise programs, a block of elements at a time.
 
 use crate::cpu::arena::Sources;
+use crate::cpu::kernel::{Form, for_each_form};
 use crate::cpu::scalar;
 use crate::num;
 use crate::plan::{Arg, Instr, Kind, LOADS_MAX, Map, MapOp, PROGRAM_MAX};
@@ -21,7 +22,13 @@ impl Default for Registers {
 }
 
 /// Runs `map`; `out` is its result.
-pub(crate) fn run(map: &Map, sources: &Sources<'_>, out: &mut [u32], registers: &mut Registers) {
+pub(crate) fn run(
+    form: Form,
+    map: &Map,
+    sources: &Sources<'_>,
+    out: &mut [u32],
+    registers: &mut Registers,
+) {
     let wide = map
         .program
         .iter()
@@ -31,7 +38,7 @@ pub(crate) fn run(map: &Map, sources: &Sources<'_>, out: &mut [u32], registers: 
     if wide {
         by_element(map, sources, out);
     } else {
-        by_block(map, sources, out, registers);
+        by_block(form, map, sources, out, registers);
     }
 }
 
@@ -64,7 +71,13 @@ impl Walk<'_> {
     }
 }
 
-fn by_block(map: &Map, sources: &Sources<'_>, out: &mut [u32], registers: &mut Registers) {
+fn by_block(
+    form: Form,
+    map: &Map,
+    sources: &Sources<'_>,
+    out: &mut [u32],
+    registers: &mut Registers,
+) {
     let file = &mut registers.0;
     // Immediate values become rows of their own, filled once.
     let mut rows = map.loads.len();
@@ -124,27 +137,35 @@ fn by_block(map: &Map, sources: &Sources<'_>, out: &mut [u32], registers: &mut R
         let count = block.len();
         for (number, instr) in map.program.iter().enumerate() {
             let (before, after) = file.split_at_mut(results + number);
-            apply(instr, args[number], before, &mut after[0][..count]);
+            apply(form, instr, args[number], before, &mut after[0][..count]);
         }
         let last = results + map.program.len() - 1;
         block.copy_from_slice(&file[last][..count]);
     }
 }
 
+#[inline(always)]
 fn unary(a: &[u32], out: &mut [u32], f: impl Fn(f32) -> f32) {
     for (o, &a) in out.iter_mut().zip(a) {
         *o = f(f32::from_bits(a)).to_bits();
     }
 }
 
+#[inline(always)]
 fn binary(a: &[u32], b: &[u32], out: &mut [u32], f: impl Fn(f32, f32) -> f32) {
     for ((o, &a), &b) in out.iter_mut().zip(a).zip(b) {
         *o = f(f32::from_bits(a), f32::from_bits(b)).to_bits();
     }
 }
 
-/// One instruction on a block. The common ones have loops of their own, that the compiler vectorises.
-fn apply(instr: &Instr, args: [usize; 3], file: &[[u32; BLOCK]], out: &mut [u32]) {
+for_each_form! {
+    /// One instruction on a block.
+    fn apply(instr: &Instr, args: [usize; 3], file: &[[u32; BLOCK]], out: &mut [u32]) = apply_body
+}
+
+/// The common instructions have loops of their own, that the compiler vectorises.
+#[inline(always)]
+fn apply_body(instr: &Instr, args: [usize; 3], file: &[[u32; BLOCK]], out: &mut [u32]) {
     let (a, b, c) = (&file[args[0]], &file[args[1]], &file[args[2]]);
     if instr.kind == Kind::F32 {
         match instr.op {

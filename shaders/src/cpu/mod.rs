@@ -1,43 +1,65 @@
 //! The CPU backend: the definition, in Rust. Every other backend is held against it.
 //!
 //! `scalar` says what an element-wise operation gives; `map` runs programs of them over blocks; `rows` folds, quantises,
-//! pools and walks trees; `contract` multiplies, over the integer dot products of `dot`, which alone has several forms
-//! (portable, AVX2), chosen when the executor is made.
+//! pools and walks trees; `contract` multiplies, over the integer register tiles of `kernel` or the plain dot products of
+//! `dot`. Loops are compiled in several forms (portable, AVX2, AVX-512), one of which is chosen when the executor is made.
 //!
 //! **Invariant:** a step reads nothing that it writes: each gets the part of the arena that it writes, and the rest.
 
 mod arena;
 mod contract;
 mod dot;
+mod kernel;
 mod map;
 mod moves;
 mod rows;
 mod scalar;
 
 use crate::batch::{Backend, Batcher, Executor};
+use crate::bench::StepTime;
 use crate::error::{EngineError, PrepareError};
 use crate::model::Model;
 use crate::num::float::environment_is_ieee;
 use crate::plan::{Buffer, Plan, Space, Step};
 use arena::{Words, split};
-use dot::Dot;
+use contract::Kept;
+use kernel::Form;
+use penstock_rules::ids::ModelHash;
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// The CPU executor, with the fastest forms of its loops that this processor has.
 #[must_use]
 pub fn cpu() -> Box<dyn Executor> {
-    Box::new(Batcher::new(Cpu::new(Dot::detect())))
+    Box::new(Batcher::new(Cpu::new(Form::detect())))
 }
 
 /// The CPU executor in plain Rust, without vector instructions of its own: for comparisons.
 #[must_use]
 pub fn cpu_portable() -> Box<dyn Executor> {
-    Box::new(Batcher::new(Cpu::new(Dot::Portable)))
+    Box::new(Batcher::new(Cpu::new(Form::Portable)))
+}
+
+/// A CPU executor for each form of the loops that this processor has, plain Rust first: for comparisons.
+#[must_use]
+pub fn cpu_forms() -> Vec<Box<dyn Executor>> {
+    Form::all()
+        .into_iter()
+        .map(|form| -> Box<dyn Executor> { Box::new(Batcher::new(Cpu::new(form))) })
+        .collect()
 }
 
 /// Runs plans on the CPU, on the caller's thread.
 pub(crate) struct Cpu {
-    dot: Dot,
+    core: Core,
+    /// Packed weights of each model.
+    kept: BTreeMap<ModelHash, Kept>,
+}
+
+/// What runs a plan, whosever it is.
+struct Core {
+    form: Form,
     arena: Words,
     scratch: Scratch,
 }
@@ -48,30 +70,44 @@ struct Scratch {
     registers: map::Registers,
     row: Vec<u32>,
     exponents: Vec<u32>,
-    panel: Vec<i32>,
+    contract: contract::Scratch,
 }
 
 impl Cpu {
-    pub(crate) fn new(dot: Dot) -> Self {
-        Self {
-            dot,
+    pub(crate) fn new(form: Form) -> Self {
+        let core = Core {
+            form,
             arena: Words::default(),
             scratch: Scratch::default(),
+        };
+        Self {
+            core,
+            kept: BTreeMap::new(),
         }
     }
 
     /// The fastest form.
     pub(crate) fn detect() -> Self {
-        Self::new(Dot::detect())
+        Self::new(Form::detect())
     }
 
-    /// Runs `plan` on `weights`.
-    pub(crate) fn interpret(
+    /// Runs `plan`, which reads no weights.
+    pub(crate) fn interpret(&mut self, plan: &Plan, inputs: &[Vec<u32>], outputs: &mut [Vec<u32>]) {
+        self.core
+            .run(plan, &[], &mut Kept::default(), inputs, outputs, |_| ());
+    }
+}
+
+impl Core {
+    /// Runs `plan` on `weights`, of which `kept` are packed; `after` is told of each step that is done.
+    fn run(
         &mut self,
         plan: &Plan,
         weights: &[u32],
+        kept: &mut Kept,
         inputs: &[Vec<u32>],
         outputs: &mut [Vec<u32>],
+        mut after: impl FnMut(&Step),
     ) {
         let arena = self.arena.at_least(plan.arena_words as usize);
         arena[..plan.locals.len()].copy_from_slice(&plan.locals);
@@ -79,7 +115,8 @@ impl Cpu {
             words_of(arena, slot).copy_from_slice(words);
         }
         for step in &plan.steps {
-            run(step, weights, arena, self.dot, &mut self.scratch);
+            run(self.form, step, weights, arena, &mut self.scratch, kept);
+            after(step);
         }
         for (slot, words) in plan.outputs.iter().zip(outputs) {
             words.clear();
@@ -100,11 +137,18 @@ fn words_of<'a>(arena: &'a mut [u32], slot: &Buffer) -> &'a mut [u32] {
     &mut arena[start..start + slot.len as usize * slot.kind.words() as usize]
 }
 
-fn run(step: &Step, weights: &[u32], arena: &mut [u32], dot: Dot, scratch: &mut Scratch) {
+fn run(
+    form: Form,
+    step: &Step,
+    weights: &[u32],
+    arena: &mut [u32],
+    scratch: &mut Scratch,
+    kept: &mut Kept,
+) {
     match step {
         Step::Map(s) => {
             let (out, sources) = split(arena, weights, &s.out);
-            map::run(s, &sources, out, &mut scratch.registers);
+            map::run(form, s, &sources, out, &mut scratch.registers);
         }
         Step::Copy(s) => moves::copy(s, weights, arena),
         Step::Take(s) => {
@@ -117,15 +161,15 @@ fn run(step: &Step, weights: &[u32], arena: &mut [u32], dot: Dot, scratch: &mut 
         }
         Step::Quantise(s) => {
             let Scratch { row, exponents, .. } = scratch;
-            rows::quantise(s, weights, arena, row, exponents);
+            rows::quantise(form, s, weights, arena, row, exponents);
         }
         Step::Contract(s) => {
             let (out, sources) = split(arena, weights, &s.out);
-            contract::contract(s, &sources, out, dot);
+            contract::contract(form, s, &sources, out, &mut scratch.contract, kept);
         }
         Step::Conv(s) => {
             let (out, sources) = split(arena, weights, &s.out);
-            contract::conv(s, &sources, out, dot, &mut scratch.panel);
+            contract::conv(form, s, &sources, out, &mut scratch.contract, kept);
         }
         Step::Pool(s) => {
             let (out, sources) = split(arena, weights, &s.out);
@@ -140,10 +184,11 @@ fn run(step: &Step, weights: &[u32], arena: &mut [u32], dot: Dot, scratch: &mut 
 
 impl Backend for Cpu {
     fn name(&self) -> String {
-        format!("cpu {}", self.dot.name())
+        format!("cpu {}", self.core.form.name())
     }
 
-    fn load(&mut self, _model: &Arc<Model>) -> Result<(), PrepareError> {
+    fn load(&mut self, model: &Arc<Model>) -> Result<(), PrepareError> {
+        self.kept.remove(&model.hash());
         if environment_is_ieee() {
             Ok(())
         } else {
@@ -160,7 +205,32 @@ impl Backend for Cpu {
         inputs: &[Vec<u32>],
         outputs: &mut [Vec<u32>],
     ) -> Result<(), EngineError> {
-        self.interpret(plan, model.weights(), inputs, outputs);
+        let kept = self.kept.entry(model.hash()).or_default();
+        self.core
+            .run(plan, model.weights(), kept, inputs, outputs, |_| ());
         Ok(())
+    }
+
+    fn profile(
+        &mut self,
+        model: &Arc<Model>,
+        plan: &Arc<Plan>,
+        inputs: &[Vec<u32>],
+        outputs: &mut [Vec<u32>],
+    ) -> Result<Vec<StepTime>, EngineError> {
+        let kept = self.kept.entry(model.hash()).or_default();
+        let mut steps = Vec::with_capacity(plan.steps.len());
+        let mut start = Instant::now();
+        let after = |step: &Step| {
+            let end = Instant::now();
+            steps.push(StepTime {
+                kernel: step.kernel(),
+                time: end - start,
+            });
+            start = end;
+        };
+        self.core
+            .run(plan, model.weights(), kept, inputs, outputs, after);
+        Ok(steps)
     }
 }

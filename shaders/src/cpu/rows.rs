@@ -1,6 +1,7 @@
 //! Steps over rows: folds, fixed point, pooling, trees.
 
 use crate::cpu::arena::{Sources, split};
+use crate::cpu::kernel::{Form, for_each_form};
 use crate::cpu::map::read;
 use crate::cpu::scalar;
 use crate::num::reduce::{BLOCK, LANES};
@@ -179,6 +180,7 @@ fn above(kind: Kind, a: u64, b: u64) -> bool {
 
 /// Turns rows of floats to fixed point.
 pub(crate) fn quantise(
+    form: Form,
     step: &Quantise,
     weights: &[u32],
     arena: &mut [u32],
@@ -192,7 +194,7 @@ pub(crate) fn quantise(
     let cols = step.q.len as usize / step.exponent.len as usize;
     for q in out.chunks_exact_mut(cols) {
         let row: &[f32] = bytemuck::cast_slice(gather.row(scratch));
-        let exponent = quantise_row(row, q, step.width);
+        let exponent = quantise_row(form, row, q, step.width);
         exponents.push(u32::from(exponent.0));
         gather.next();
     }
@@ -200,8 +202,13 @@ pub(crate) fn quantise(
     out.copy_from_slice(exponents);
 }
 
-/// As [`num::fixed::quantise_into`], with the rounding of IEEE additions in the place of shifts.
-fn quantise_row(row: &[f32], q: &mut [i32], width: Width) -> Exponent {
+for_each_form! {
+    /// As [`num::fixed::quantise_into`], with the rounding of IEEE additions in the place of shifts.
+    fn quantise_row(row: &[f32], q: &mut [i32], width: Width) -> Exponent = quantise_body
+}
+
+#[inline(always)]
+fn quantise_body(row: &[f32], q: &mut [i32], width: Width) -> Exponent {
     let exponent = Exponent::of(row);
     // Here the unit and its inverse are normal floats.
     if !(28..=200).contains(&exponent.0) {

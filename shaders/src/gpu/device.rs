@@ -12,7 +12,7 @@ use std::time::Duration;
 
 /// Longest wait for one submission. A plan at the limits' multiplications takes minutes on a software adapter; a real
 /// device that needs longer than this hangs.
-const SUBMISSION_TIMEOUT: Duration = Duration::from_secs(300);
+pub(super) const SUBMISSION_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// Bytes of a parameter block.
 const BLOCK_BYTES: u64 = 4 * BLOCK_WORDS as u64;
@@ -23,6 +23,10 @@ const BUFFER_BYTES_MIN: u64 = 256;
 /// Dispatches of one submission. 4,096 at 100 ms at most each bound a submission well below [`SUBMISSION_TIMEOUT`] on
 /// real devices, and keep command buffers small.
 const SUBMISSION_DISPATCHES_MAX: usize = 4096;
+
+/// What times of single dispatches take; asked for where the adapter has it.
+pub(super) const TIMESTAMPS: wgpu::Features =
+    wgpu::Features::TIMESTAMP_QUERY.union(wgpu::Features::TIMESTAMP_QUERY_INSIDE_PASSES);
 
 /// What went wrong on the device since the last look.
 #[derive(Default)]
@@ -35,8 +39,8 @@ struct Faults {
 /// A device with what is resident on it.
 pub struct Device {
     report: AdapterReport,
-    device: wgpu::Device,
-    queue: wgpu::Queue,
+    pub(super) device: wgpu::Device,
+    pub(super) queue: wgpu::Queue,
     layout: wgpu::PipelineLayout,
     bindings: wgpu::BindGroupLayout,
     modules: BTreeMap<Kernel, wgpu::ShaderModule>,
@@ -59,13 +63,30 @@ pub struct Compiled {
     number: u64,
     plan: Arc<Plan>,
     params: wgpu::Buffer,
-    dispatches: Vec<Dispatch>,
+    pub(super) dispatches: Vec<Dispatch>,
     bind_group: Option<(u64, wgpu::BindGroup)>,
 }
 
-struct Dispatch {
-    pipeline: wgpu::ComputePipeline,
-    groups: (u32, u32),
+pub(super) struct Dispatch {
+    pub(super) kernel: &'static str,
+    pub(super) pipeline: wgpu::ComputePipeline,
+    pub(super) groups: (u32, u32),
+    /// Whether it begins a step, or goes on with a step that was cut.
+    pub(super) begins: bool,
+}
+
+impl Dispatch {
+    /// Puts it into a pass; its parameter block is `number`th of the plan.
+    pub(super) fn record(
+        &self,
+        pass: &mut wgpu::ComputePass<'_>,
+        bind_group: &wgpu::BindGroup,
+        number: usize,
+    ) {
+        pass.set_pipeline(&self.pipeline);
+        pass.set_bind_group(0, bind_group, &[(number as u64 * BLOCK_BYTES) as u32]);
+        pass.dispatch_workgroups(self.groups.0, self.groups.1, 1);
+    }
 }
 
 fn instance() -> wgpu::Instance {
@@ -127,6 +148,7 @@ impl Device {
         let limits = adapter.limits();
         let request = wgpu::DeviceDescriptor {
             label: Some("penstock"),
+            required_features: adapter.features() & TIMESTAMPS,
             required_limits: wgpu::Limits {
                 max_buffer_size: limits.max_buffer_size,
                 max_storage_buffer_binding_size: limits.max_storage_buffer_binding_size,
@@ -214,7 +236,7 @@ impl Device {
     }
 
     /// The first fault since the last call, if any. A lost device stays lost.
-    fn check(&self) -> Result<(), EngineError> {
+    pub(super) fn check(&self) -> Result<(), EngineError> {
         let mut faults = self.faults.lock();
         if let Some(reason) = &faults.lost {
             return Err(EngineError::Device(reason.clone()));
@@ -325,13 +347,15 @@ impl Device {
         for mut work in works {
             let pipeline = self.pipeline(&work.variant);
             let cuts: Vec<_> = work.cuts().collect();
-            for (first, end, groups) in cuts {
+            for (cut, (first, end, groups)) in cuts.into_iter().enumerate() {
                 work.block[0] = first;
                 work.block[1] = end;
                 blocks.extend(work.block);
                 // WebGPU promises 65,535 workgroups per dimension.
                 let rows = groups.div_ceil(65_535);
                 dispatches.push(Dispatch {
+                    kernel: work.variant.kernel.name(),
+                    begins: cut == 0,
                     pipeline: pipeline.clone(),
                     groups: (groups.div_ceil(rows), rows),
                 });
@@ -399,14 +423,13 @@ impl Device {
         })
     }
 
-    /// Runs a compiled plan: `inputs` are the words of each input, `outputs` get those of each output.
-    pub fn run(
+    /// Makes room for a run and writes what it reads: gives the bindings, and the bytes of the outputs.
+    pub(super) fn ready(
         &mut self,
         compiled: &mut Compiled,
         weights: &Weights,
         inputs: &[Vec<u32>],
-        outputs: &mut [Vec<u32>],
-    ) -> Result<(), EngineError> {
+    ) -> Result<(wgpu::BindGroup, u64), EngineError> {
         let plan = compiled.plan.clone();
         let bytes = |buffer: &Buffer| 4 * u64::from(buffer.len) * u64::from(buffer.kind.words());
         let staging_bytes: u64 = plan.outputs.iter().map(bytes).sum();
@@ -431,7 +454,19 @@ impl Device {
                 bytemuck::cast_slice(words),
             );
         }
-        let mut offset = 0;
+        Ok((bind_group, staging_bytes))
+    }
+
+    /// Runs a compiled plan: `inputs` are the words of each input, `outputs` get those of each output.
+    pub fn run(
+        &mut self,
+        compiled: &mut Compiled,
+        weights: &Weights,
+        inputs: &[Vec<u32>],
+        outputs: &mut [Vec<u32>],
+    ) -> Result<(), EngineError> {
+        let plan = compiled.plan.clone();
+        let (bind_group, staging_bytes) = self.ready(compiled, weights, inputs)?;
         for (n, slice) in compiled
             .dispatches
             .chunks(SUBMISSION_DISPATCHES_MAX)
@@ -439,11 +474,9 @@ impl Device {
         {
             let mut encoder = self.device.create_command_encoder(&Default::default());
             let mut pass = encoder.begin_compute_pass(&Default::default());
-            for dispatch in slice {
-                pass.set_pipeline(&dispatch.pipeline);
-                pass.set_bind_group(0, &bind_group, &[offset]);
-                pass.dispatch_workgroups(dispatch.groups.0, dispatch.groups.1, 1);
-                offset += BLOCK_BYTES as u32;
+            for (number, dispatch) in slice.iter().enumerate() {
+                let number = n * SUBMISSION_DISPATCHES_MAX + number;
+                dispatch.record(&mut pass, &bind_group, number);
             }
             drop(pass);
             if (n + 1) * SUBMISSION_DISPATCHES_MAX < compiled.dispatches.len() {
@@ -531,7 +564,7 @@ const ARENA: wgpu::BufferUsages = wgpu::BufferUsages::STORAGE
 const STAGING: wgpu::BufferUsages =
     wgpu::BufferUsages::MAP_READ.union(wgpu::BufferUsages::COPY_DST);
 
-fn buffer(
+pub(super) fn buffer(
     device: &wgpu::Device,
     label: &str,
     size: u64,

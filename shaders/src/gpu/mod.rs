@@ -22,12 +22,14 @@
 mod device;
 pub mod kernels;
 pub mod params;
+mod profile;
 mod selftest;
 
 #[cfg(test)]
 mod tests;
 
 use crate::batch::{Backend, Batcher, Executor};
+use crate::bench::StepTime;
 use crate::error::{EngineError, PrepareError};
 use crate::model::Model;
 use crate::plan::Plan;
@@ -162,17 +164,16 @@ impl Gpu {
         Ok(())
     }
 
-    fn try_execute(
+    /// The device, and a plan of a model compiled for it with the model's weights.
+    fn compiled(
         &mut self,
         model: &Arc<Model>,
         plan: &Arc<Plan>,
-        inputs: &[Vec<u32>],
-        outputs: &mut [Vec<u32>],
-    ) -> Result<(), EngineError> {
-        let resident = self
-            .models
-            .get_mut(&model.hash())
-            .ok_or(EngineError::NotPrepared(model.hash()))?;
+    ) -> Result<(&mut Device, &mut Compiled, &Weights), EngineError> {
+        let missing = EngineError::NotPrepared(model.hash());
+        let Some(resident) = self.models.get_mut(&model.hash()) else {
+            return Err(missing);
+        };
         let address = Arc::as_ptr(plan) as usize;
         if !resident.plans.contains_key(&address) {
             if resident.plans.len() >= PLANS_MAX {
@@ -181,12 +182,19 @@ impl Gpu {
             let compiled = self.device.compile(plan).map_err(engine_error)?;
             resident.plans.insert(address, compiled);
         }
-        match resident.plans.get_mut(&address) {
-            Some(compiled) => self
-                .device
-                .run(compiled, &resident.weights, inputs, outputs),
-            None => Err(EngineError::NotPrepared(model.hash())),
-        }
+        let compiled = resident.plans.get_mut(&address).ok_or(missing)?;
+        Ok((&mut self.device, compiled, &resident.weights))
+    }
+
+    fn try_execute(
+        &mut self,
+        model: &Arc<Model>,
+        plan: &Arc<Plan>,
+        inputs: &[Vec<u32>],
+        outputs: &mut [Vec<u32>],
+    ) -> Result<(), EngineError> {
+        let (device, compiled, weights) = self.compiled(model, plan)?;
+        device.run(compiled, weights, inputs, outputs)
     }
 }
 
@@ -257,5 +265,17 @@ impl Backend for Gpu {
             }
             result => result,
         }
+    }
+
+    fn profile(
+        &mut self,
+        model: &Arc<Model>,
+        plan: &Arc<Plan>,
+        inputs: &[Vec<u32>],
+        outputs: &mut [Vec<u32>],
+    ) -> Result<Vec<StepTime>, EngineError> {
+        self.execute(model, plan, inputs, outputs)?;
+        let (device, compiled, weights) = self.compiled(model, plan)?;
+        device.profile(compiled, weights, inputs)
     }
 }
