@@ -214,6 +214,23 @@ pub enum ModelCommand {
         #[arg(long, value_enum, default_value_t = RunBackend::Cpu)]
         backend: RunBackend,
     },
+    /// Time a model here, per batch size and per kernel, on inputs that look random.
+    Bench {
+        /// The ONNX file.
+        file: PathBuf,
+        /// Where to run it; `all` compares and fails where the bits differ.
+        #[arg(long, value_enum, default_value_t = RunBackend::All)]
+        backend: RunBackend,
+        /// Rows of a run, for models that take batches.
+        #[arg(long, value_name = "ROWS", value_delimiter = ',', default_values_t = [1, 16, 64])]
+        batch: Vec<u32>,
+        /// Milliseconds for each line.
+        #[arg(long, value_name = "MS", default_value_t = 1_000)]
+        budget: u64,
+        /// Print one JSON object per line, in nanoseconds, instead of a table.
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 /// Numeric modes of `model set-mode`; `shaders/README.md` defines them.

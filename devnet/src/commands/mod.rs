@@ -1,5 +1,6 @@
 //! What each command does.
 
+mod bench;
 mod demo;
 mod doctor;
 mod init;

@@ -1,5 +1,6 @@
-//! `penstock model`: add, list, inspect, set a mode, run, verify, calibrate.
+//! `penstock model`: add, list, inspect, set a mode, run, verify, calibrate; `bench` stands beside.
 
+use super::bench::Format;
 use crate::cli::{ModelCommand, NumericMode, RunBackend};
 use crate::model_input;
 use crate::models::LoadedModel;
@@ -11,6 +12,7 @@ use penstock_shaders::verify::{ArgMax, Case, Tolerance, Verdict};
 use penstock_shaders::{Executor, Limits, Mode, cpu, cpu_portable, gpu, survey};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Runs a `model` command.
 ///
@@ -46,6 +48,22 @@ pub fn run(command: ModelCommand) -> eyre::Result<()> {
             input,
             backend,
         } => run_model(&file, &input, backend),
+        ModelCommand::Bench {
+            file,
+            backend,
+            batch,
+            budget,
+            json,
+        } => {
+            let format = if json { Format::Json } else { Format::Table };
+            super::bench::run(
+                &file,
+                backend,
+                &batch,
+                Duration::from_millis(budget),
+                format,
+            )
+        }
     }
 }
 
@@ -130,7 +148,7 @@ fn inspect(file: &Path) -> eyre::Result<()> {
 }
 
 /// The executors that are asked for; `all` are the processor's forms and the GPU.
-fn executors(backend: RunBackend) -> eyre::Result<Vec<Box<dyn Executor>>> {
+pub(super) fn executors(backend: RunBackend) -> eyre::Result<Vec<Box<dyn Executor>>> {
     let mut executors: Vec<Box<dyn Executor>> = Vec::new();
     if backend != RunBackend::Gpu {
         executors.push(cpu());
