@@ -112,6 +112,7 @@ struct Job {
 struct Names {
     gang: Arc<str>,
     withdraw: Arc<str>,
+    settled: Arc<str>,
     ready: Arc<str>,
     unready: Arc<str>,
     status: Arc<str>,
@@ -159,6 +160,7 @@ pub fn start(
             names: Names {
                 gang: subjects.gang().into(),
                 withdraw: subjects.withdraw().into(),
+                settled: subjects.settled().into(),
                 ready: subjects.ready().into(),
                 unready: subjects.unready().into(),
                 status: subjects.status().into(),
@@ -296,6 +298,12 @@ impl ExtractorActor {
                 known.extend(keys);
             }
             Effect::Withdraw { id } => outbox.publish(&self.names.withdraw, &Withdraw { id }),
+            Effect::Share { keys } => {
+                let known = keys.iter().filter_map(|key| self.results.outcome(key));
+                for settled in known {
+                    outbox.publish(&self.names.settled, settled.as_ref());
+                }
+            }
             Effect::Ready(ready) => {
                 debug!(tx = %ready.tx.hash, keys = ready.keys.len(), "ready");
                 outbox.publish(&self.names.ready, &ready);

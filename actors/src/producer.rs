@@ -139,6 +139,8 @@ impl ProducerActor {
         let (mut heads, addr) = (self.chain.subscribe(), ctx.address());
         let mut seen = self.chain.head().height;
         let mut blocks = self.chain.blocks();
+        // The head may have moved since the machine was made: without this it would build on the old one for ever.
+        heads.mark_changed();
         ctx.spawn(
             async move {
                 while heads.changed().await.is_ok() {
@@ -321,14 +323,15 @@ impl ProducerActor {
         };
         ctx.spawn(append.into_actor(self).map(move |result, actor, ctx| {
             let event = match result {
-                Ok(_) => {
+                Ok(seq) => {
                     actor.builds.remove(&attempt);
-                    Event::Appended { attempt }
+                    Event::Appended { attempt, seq }
                 }
                 Err(error) => {
                     warn!(%error, "block was not appended");
                     let error = match error {
-                        AppendError::Lost(_) | AppendError::TooLarge { .. } => AppendFailure::Lost,
+                        AppendError::Lost(_) => AppendFailure::Lost,
+                        AppendError::TooLarge { .. } => AppendFailure::TooLarge,
                         AppendError::Fenced(_) => AppendFailure::Fenced,
                         AppendError::Unknown(_) => AppendFailure::Unknown,
                     };

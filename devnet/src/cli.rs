@@ -61,6 +61,39 @@ pub enum Command {
     Config(Box<UpArgs>),
     /// Say what this machine has: processor, GPU and Vulkan drivers, nats-server.
     Doctor,
+    /// Simulate the machines in virtual time, by seed.
+    #[command(subcommand)]
+    Sim(SimCommand),
+}
+
+/// What to simulate.
+#[derive(Debug, Subcommand)]
+pub enum SimCommand {
+    /// All actors together, from submission to head, under faults, with every invariant checked after every event.
+    Chain(SimChainArgs),
+}
+
+/// Options of `sim chain`.
+#[derive(Clone, Debug, Args)]
+pub struct SimChainArgs {
+    /// Runs: this many seeds, one after the other.
+    #[arg(long, default_value_t = 10)]
+    pub seeds: u64,
+    /// Blocks of each run, at least.
+    #[arg(long, default_value_t = 100)]
+    pub blocks: u64,
+    /// The first seed.
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Only these kinds of faults: bus, shards, lies, log, forgery, front, schedulers, producers; or `none`.
+    #[arg(long, value_delimiter = ',', value_name = "KIND,...")]
+    pub faults: Option<Vec<String>>,
+    /// Transactions of each run, at most: what a shrunk failure names.
+    #[arg(long)]
+    pub transactions: Option<u64>,
+    /// Lines of what happened last that a failure shows.
+    #[arg(long, default_value_t = 60, value_name = "LINES")]
+    pub trace: usize,
 }
 
 /// Options of `up` and `config`. What is given here wins over the environment (`PENSTOCK_...`), which wins over the

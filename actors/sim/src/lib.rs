@@ -20,6 +20,8 @@ mod agenda;
 mod network;
 mod random;
 
+pub mod chain;
+
 pub use agenda::Agenda;
 pub use network::{Faults, Network};
 pub use random::Random;

@@ -11,6 +11,7 @@ mod model;
 mod node;
 mod replay;
 mod shard;
+mod sim;
 mod status;
 mod up;
 
@@ -46,6 +47,7 @@ pub fn run(cli: Cli) -> eyre::Result<()> {
             Ok(())
         }
         Command::Doctor => doctor::run(),
+        Command::Sim(command) => sim::run(command),
     }
 }
 

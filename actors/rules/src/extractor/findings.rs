@@ -175,12 +175,22 @@ impl Extractor {
         let Some(tx) = self.get_mut(&hash) else {
             return;
         };
+        // The producer perhaps never heard of an answer that is known here: without its being said again, the
+        // transaction would be withheld for ever.
+        let stale = std::mem::take(&mut tx.stale);
+        let again: Vec<_> = stale.into_iter().filter(|k| keys.contains(k)).collect();
         let new = ReadyTx {
             tx: tx.tx.clone(),
             keys,
             igas,
             gas_used,
             arrival: tx.arrival,
+        };
+        if !again.is_empty() {
+            effects.push(Effect::Share { keys: again });
+        }
+        let Some(tx) = self.get_mut(&hash) else {
+            return;
         };
         if let State::Ready(old) = &tx.state
             && **old == new

@@ -59,6 +59,8 @@ pub(super) struct Tx {
     pub dispatched: BTreeMap<RequestKey, Dispatched>,
     /// When the producer was last told that it is ready.
     pub announced: Option<Micros>,
+    /// Keys that it was ready with when a producer found one missing: all of them, if the producer never heard of it.
+    pub stale: Vec<RequestKey>,
     /// The last stage that was published.
     pub told: Option<Stage>,
 }

@@ -167,6 +167,7 @@ impl Extractor {
             round: 0,
             dispatched: BTreeMap::new(),
             announced: None,
+            stale: Vec::new(),
             told: None,
         };
         if let Some(old) = self.unlink(sender, nonce, effects) {
@@ -431,6 +432,24 @@ impl Extractor {
         self.look_at_held(now);
     }
 
+    /// The market fell: who waits for that is looked at now. Pauses alone would miss each short dip.
+    fn hasten(&mut self, now: Micros) {
+        for sender in &self.held {
+            let lane = self.lanes.get_mut(sender);
+            for tx in lane.into_iter().flat_map(|lane| lane.txs.values_mut()) {
+                if let State::Held {
+                    reason: Reason::FeeBelowMarket,
+                    look_at,
+                    ..
+                } = &mut tx.state
+                    && tx.tx.max_fee_per_gas >= self.base_fee
+                {
+                    *look_at = now.min(*look_at);
+                }
+            }
+        }
+    }
+
     /// Looks again at lanes with a held transaction whose pause is over.
     fn look_at_held(&mut self, now: Micros) {
         self.held_looked_at = now;
@@ -484,7 +503,9 @@ impl Extractor {
             }
             Reason::StaleInput => {
                 tx.round = 0;
-                tx.state = State::Unknown;
+                if let State::Ready(ready) = std::mem::replace(&mut tx.state, State::Unknown) {
+                    tx.stale = ready.keys;
+                }
             }
             _ => {
                 tx.state = State::Held {
@@ -580,9 +601,13 @@ impl Machine for Extractor {
                 base_fee,
                 multiplier,
             } => {
+                let cheaper = base_fee < self.base_fee || multiplier < self.multiplier;
                 self.height = height;
                 self.base_fee = base_fee;
                 self.multiplier = multiplier;
+                if cheaper {
+                    self.hasten(now);
+                }
                 self.head(now, effects);
             }
             Event::Consumed { keys } => self.consumed.extend(keys),

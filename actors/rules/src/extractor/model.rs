@@ -121,6 +121,11 @@ pub enum Effect {
         /// Which.
         hash: TxHash,
     },
+    /// To all: these settled results, from the result book. A producer did not have one of them.
+    Share {
+        /// Their keys.
+        keys: Vec<RequestKey>,
+    },
     /// To the producer: a candidate. Sent again until it is in a block.
     Ready(ReadyTx),
     /// To the producer: no candidate any more.

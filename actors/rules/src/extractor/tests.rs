@@ -378,6 +378,49 @@ fn a_stale_input_keeps_its_results_and_asks_for_what_changed_alone() {
     assert_eq!(bench.extractor.rounds(&stale.hash), Some(1), "a new pass");
 }
 
+/// Found by the simulator: the producer never heard of an answer that the extractor has, so it sent the transaction back
+/// at every block, and nobody said the answer again.
+#[test]
+fn answers_that_a_producer_may_lack_are_said_again() {
+    let mut bench = Bench::new(Limits::default());
+    let lost = tx(1, 0, &[&[1], &[2]]);
+    bench.pending(&lost);
+    bench.settle(&[1]);
+    let share = |e: &Effect| matches!(e, Effect::Share { .. });
+    assert!(!bench.settle(&[2]).iter().any(share), "not for nothing");
+    let withheld = Withheld {
+        hash: lost.hash,
+        reason: Reason::StaleInput,
+        height: Height(2),
+    };
+    let effects = bench.run(Event::Withheld(withheld));
+    let keys = vec![key(1), key(2)];
+    assert!(effects.contains(&Effect::Share { keys }));
+    assert_eq!(ready(&effects), [lost.hash]);
+}
+
+/// Found by the simulator: a fee that dips for three blocks of twelve was met by no look of a long pause.
+#[test]
+fn a_fall_of_the_market_ends_the_pauses_of_those_that_it_lets_in() {
+    let mut bench = Bench::new(Limits::default());
+    let cheap = tx(1, 0, &[]);
+    let at = |base_fee| Event::Head {
+        height: Height(2),
+        base_fee,
+        multiplier: 100,
+    };
+    bench.apply(at(30));
+    bench.apply(Event::Pending {
+        tx: cheap.clone(),
+        arrival: 1,
+    });
+    bench.running[0].2 = vec![(cheap.hash, Finding::FeeBelowMarket)];
+    bench.finish(0);
+    bench.apply(at(25));
+    assert!(bench.running.is_empty(), "still above what it pays");
+    assert_eq!(ready(&bench.run(at(20))), [cheap.hash]);
+}
+
 #[test]
 fn what_is_below_the_market_is_looked_at_again_on_later_heads() {
     let mut bench = Bench::new(Limits::default());

@@ -143,6 +143,8 @@ pub struct Follower {
     hash: B256,
     /// Last position that was taken in.
     last_seq: Seq,
+    /// The first position since the last block that was not delivered.
+    gap: Option<Seq>,
     /// Where the log was read again because of a gap, so that a gap of the log itself is not read for ever.
     reread_from: Option<Seq>,
     phase: Phase,
@@ -157,6 +159,7 @@ impl Follower {
             height,
             hash,
             last_seq: seq,
+            gap: None,
             reread_from: None,
             phase: Phase::Idle,
             waiting: VecDeque::new(),
@@ -193,8 +196,17 @@ impl Follower {
         }
     }
 
-    fn skip(&mut self, seq: Seq, reason: SkipReason, effects: &mut Vec<Effect>) {
+    /// Takes in what is no block: what is missing before it is remembered.
+    fn pass(&mut self, seq: Seq) {
+        let next = Seq(self.last_seq.0 + 1);
+        if seq > next && self.gap.is_none() {
+            self.gap = Some(next);
+        }
         self.last_seq = self.last_seq.max(seq);
+    }
+
+    fn skip(&mut self, seq: Seq, reason: SkipReason, effects: &mut Vec<Effect>) {
+        self.pass(seq);
         effects.push(Effect::Skip { seq, reason });
         effects.push(Effect::Passed { seq });
     }
@@ -205,11 +217,11 @@ impl Follower {
                 None => return,
                 Some(Waiting::Garbage(seq)) => self.skip(seq, SkipReason::Garbage, effects),
                 Some(Waiting::Epoch(seq)) => {
-                    self.last_seq = self.last_seq.max(seq);
+                    self.pass(seq);
                     effects.push(Effect::Passed { seq });
                 }
+                Some(Waiting::Block(entry)) if self.read_again(&entry, effects) => return,
                 Some(Waiting::Block(entry)) => match self.refuses(&entry) {
-                    Some(SkipReason::HeightGap) if self.read_again(&entry, effects) => return,
                     Some(reason) => self.skip(entry.seq, reason, effects),
                     None => {
                         self.phase = Phase::Verifying(entry);
@@ -232,13 +244,17 @@ impl Follower {
         }
     }
 
-    /// A gap of heights behind a gap of positions means that entries were not delivered: read them, once.
+    /// A gap of positions before a block may hide the block that others have at its height: it is read again, once.
     fn read_again(&mut self, entry: &Entry, effects: &mut Vec<Effect>) -> bool {
-        let from = Seq(self.last_seq.0 + 1);
-        if entry.seq <= from || self.reread_from == Some(from) {
+        let next = Seq(self.last_seq.0 + 1);
+        let Some(from) = self.gap.take().or((entry.seq > next).then_some(next)) else {
+            return false;
+        };
+        if self.reread_from == Some(from) {
             return false;
         }
         self.reread_from = Some(from);
+        self.last_seq = Seq(from.0 - 1);
         self.waiting.clear();
         effects.push(Effect::ReadFrom { seq: from });
         true
@@ -280,6 +296,7 @@ impl Machine for Follower {
                 self.height = entry.height;
                 self.hash = entry.hash;
                 self.last_seq = self.last_seq.max(seq);
+                self.gap = None;
                 self.reread_from = None;
                 effects.push(Effect::Announce {
                     seq,
@@ -410,6 +427,37 @@ mod tests {
                 Effect::Passed { .. }
             ]
         ));
+    }
+
+    /// Found by the simulator: a take-over hid the gap before it, and the follower stood still for ever.
+    #[test]
+    fn a_gap_is_read_again_though_a_take_over_follows_it() {
+        let mut follower = start();
+        let epoch = Event::Epoch {
+            epoch: Epoch(3),
+            producer: Address::ZERO,
+        };
+        run(&mut follower, epoch.clone());
+        let effects = run(&mut follower, entry(4, 2, 1, 2));
+        assert_eq!(effects, [Effect::ReadFrom { seq: Seq(2) }]);
+        run(&mut follower, entry(2, 1, 0, 1));
+        run(&mut follower, epoch);
+        run(&mut follower, entry(4, 2, 1, 2));
+        take(&mut follower, 2, true);
+        take(&mut follower, 4, true);
+        assert_eq!(follower.head().0, Height(2));
+    }
+
+    /// Others have the block that was not delivered: a later one that would fit must not take its place.
+    #[test]
+    fn the_block_of_a_gap_goes_before_its_rival() {
+        let mut follower = start();
+        let effects = run(&mut follower, entry(3, 1, 0, 9));
+        assert_eq!(effects, [Effect::ReadFrom { seq: Seq(2) }]);
+        run(&mut follower, entry(2, 1, 0, 1));
+        run(&mut follower, entry(3, 1, 0, 9));
+        take(&mut follower, 2, true);
+        assert_eq!(follower.head(), (Height(1), B256::repeat_byte(1)));
     }
 
     #[test]

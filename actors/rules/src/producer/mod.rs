@@ -98,6 +98,8 @@ pub enum Event {
     Appended {
         /// Which build.
         attempt: Attempt,
+        /// Where.
+        seq: Seq,
     },
     /// The log does not, or it is unknown.
     AppendFailed {
@@ -119,6 +121,8 @@ pub enum AppendFailure {
     Fenced,
     /// It is unknown whether the entry is in the log: the same bytes are to be tried again.
     Unknown,
+    /// The log carries no block of this size.
+    TooLarge,
 }
 
 /// What a producer wants done.
@@ -182,9 +186,11 @@ enum Phase {
         /// When it is to be appended (again); `None` while an append is under way.
         retry_at: Option<Micros>,
     },
-    /// In the log; the follower has not stored it yet.
+    /// The place in the log is taken; the follower has not stored it yet.
     AwaitingHead {
         height: Height,
+        /// The block of this producer that took it; `None` where another did.
+        hash: Option<B256>,
     },
 }
 
@@ -201,7 +207,13 @@ pub struct Producer {
     last_head_at: Micros,
     /// The slot that the next block is for.
     next_slot: Micros,
+    /// The slot that the last build was for.
+    built_slot: Micros,
     next_attempt: Attempt,
+    /// Candidates of one build at most: fewer after a block that was too large for the log.
+    candidates_max: usize,
+    /// Candidates of the last build.
+    tried: Vec<TxHash>,
     pool: BTreeMap<TxHash, Arc<ReadyTx>>,
 }
 
@@ -222,7 +234,10 @@ impl Producer {
             parent,
             last_head_at: now,
             next_slot: Micros(0),
+            built_slot: Micros(0),
             next_attempt: 1,
+            candidates_max: CANDIDATES_MAX,
+            tried: Vec::new(),
             pool: BTreeMap::new(),
         };
         producer.next_slot = producer.slot_after(now);
@@ -273,6 +288,8 @@ impl Producer {
             Role::TakingOver { retry_at } => {
                 if now >= retry_at {
                     self.try_take_over(now, effects);
+                } else {
+                    effects.push(Effect::WakeAt(retry_at));
                 }
             }
             Role::Leading(epoch) => self.lead(now, epoch, effects),
@@ -331,6 +348,13 @@ impl Producer {
         let attempt = self.next_attempt;
         self.next_attempt += 1;
         self.phase = Phase::Building { attempt };
+        self.built_slot = self.next_slot;
+        let candidates = order(
+            self.pool.values(),
+            self.parent.next_base_fee,
+            self.candidates_max,
+        );
+        self.tried = candidates.iter().map(|tx| tx.tx.hash).collect();
         let sealed_at = slot.unwrap_or(now);
         effects.push(Effect::Build {
             attempt,
@@ -338,11 +362,7 @@ impl Producer {
             // Blocks within one second share it: time never runs ahead of the clock.
             timestamp_secs: sealed_at.as_secs().max(self.parent.timestamp_secs),
             slot,
-            candidates: order(
-                self.pool.values(),
-                self.parent.next_base_fee,
-                CANDIDATES_MAX,
-            ),
+            candidates,
         });
     }
 
@@ -403,6 +423,32 @@ impl Producer {
         self.lead(now, epoch, effects);
     }
 
+    fn appended(&mut self, now: Micros, attempt: Attempt, seq: Seq, effects: &mut Vec<Effect>) {
+        let Phase::Appending {
+            attempt: ours,
+            hash,
+            ..
+        } = self.phase
+        else {
+            return;
+        };
+        if ours != attempt {
+            return;
+        }
+        self.fenced = 0;
+        self.candidates_max = CANDIDATES_MAX;
+        if self.parent.seq >= seq {
+            // The follower was faster than the log's answer, and did not take it for a block.
+            self.phase = Phase::Idle;
+            self.step(now, effects);
+        } else {
+            self.phase = Phase::AwaitingHead {
+                height: self.parent.height.next(),
+                hash: Some(hash),
+            };
+        }
+    }
+
     fn append_failed(
         &mut self,
         now: Micros,
@@ -443,8 +489,19 @@ impl Producer {
                 } else {
                     self.phase = Phase::AwaitingHead {
                         height: self.parent.height.next(),
+                        hash: None,
                     };
                 }
+            }
+            AppendFailure::TooLarge => {
+                effects.push(Effect::Discard { attempt });
+                self.phase = Phase::Idle;
+                if let [alone] = self.tried[..] {
+                    // It comes back when it is said again; others are not to wait for it.
+                    self.pool.remove(&alone);
+                }
+                self.candidates_max = (self.tried.len() / 2).max(1);
+                self.step(now, effects);
             }
             AppendFailure::Fenced => {
                 effects.push(Effect::Discard { attempt });
@@ -488,6 +545,11 @@ impl Producer {
             return;
         }
         let moved = parent.height > self.parent.height;
+        let ours = match self.phase {
+            Phase::Appending { hash, .. } => hash == parent.hash,
+            Phase::AwaitingHead { hash, .. } => hash == Some(parent.hash),
+            Phase::Idle | Phase::Building { .. } => false,
+        };
         self.parent = parent;
         self.last_head_at = now;
         match self.phase {
@@ -503,17 +565,19 @@ impl Producer {
                 }
                 self.phase = Phase::Idle;
             }
-            Phase::AwaitingHead { height } if parent.height >= height => self.phase = Phase::Idle,
+            Phase::AwaitingHead { height, .. } if parent.height >= height => {
+                self.phase = Phase::Idle
+            }
             // The log's end moved without a block (an entry was skipped): build anew after it.
             Phase::AwaitingHead { .. } if !moved => self.phase = Phase::Idle,
             _ => {}
         }
         if moved && let Timetable::Slots(_) = self.timetable {
-            let due = Micros(self.parent.timestamp_secs.saturating_mul(1_000_000)).max(now);
-            self.next_slot = self.slot_after(due.max(self.next_slot.saturating_sub(Micros(1))));
-            if self.next_slot <= now {
-                self.next_slot = self.slot_after(now);
-            }
+            // A head may come before its slot. Of another's block the whole second is known, of one's own the slot.
+            let stamp = Micros(self.parent.timestamp_secs.saturating_mul(1_000_000));
+            let filled = if ours { self.built_slot } else { stamp };
+            let open = self.next_slot.saturating_sub(Micros(1));
+            self.next_slot = self.slot_after(filled.max(open).max(now));
         }
         self.step(now, effects);
     }
@@ -569,16 +633,7 @@ impl Machine for Producer {
                     effects.push(Effect::WakeAt(now.saturating_add(APPEND_RETRY)));
                 }
             }
-            Event::Appended { attempt } => {
-                if let Phase::Appending { attempt: ours, .. } = self.phase
-                    && ours == attempt
-                {
-                    self.fenced = 0;
-                    self.phase = Phase::AwaitingHead {
-                        height: self.parent.height.next(),
-                    };
-                }
-            }
+            Event::Appended { attempt, seq } => self.appended(now, attempt, seq, effects),
             Event::AppendFailed { attempt, error } => {
                 self.append_failed(now, attempt, error, effects);
             }

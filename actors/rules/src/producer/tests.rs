@@ -94,7 +94,14 @@ fn a_ready_transaction_is_built_and_appended_at_once_after_the_epoch_record() {
             expected: Seq(2),
         }]
     );
-    run(&mut producer, 3, Event::Appended { attempt });
+    run(
+        &mut producer,
+        3,
+        Event::Appended {
+            attempt,
+            seq: Seq(3),
+        },
+    );
     // Nothing is built until the follower has the block.
     assert!(run(&mut producer, 3, Event::Ready(tx(2, 2, 0, 1, false))).is_empty());
     let effects = run(
@@ -156,7 +163,8 @@ fn slots_are_kept_empty_or_not_and_never_twice() {
         };
         slots.push(slot.expect("a timetable").0 / 1_000_000);
         run(&mut producer, now + 10, built(attempt, &[], &[]));
-        run(&mut producer, now + 20, Event::Appended { attempt });
+        let seq = Seq(height + 2);
+        run(&mut producer, now + 20, Event::Appended { attempt, seq });
         let head = Parent {
             timestamp_secs: height,
             ..parent(height, height + 2)
@@ -344,4 +352,71 @@ fn a_long_slots_block_is_built_early_and_appended_shortly_before_it() {
         matches!(effects[..], [Effect::Append { .. }]),
         "{effects:?}"
     );
+}
+
+/// Found by the simulator: in slots of 200 ms a block's timestamp (whole seconds) says nothing of its slot, and its head
+/// came before the slot itself, so that another block was built for it.
+#[test]
+fn a_slot_shorter_than_a_second_gets_one_block() {
+    let mut producer = leader(Timetable::Slots(Micros::from_millis(200)));
+    let attempt = attempt_of(&run(&mut producer, 160, Event::Tick));
+    run(&mut producer, 165, built(attempt, &[], &[]));
+    let head = Parent {
+        hash: B256::repeat_byte(0xbb),
+        ..parent(1, 3)
+    };
+    let included = vec![];
+    let head = Event::Head {
+        parent: head,
+        included,
+    };
+    let effects = run(&mut producer, 170, head);
+    assert_eq!(effects, [Effect::WakeAt(Micros::from_millis(360))]);
+}
+
+/// The follower passes an entry that is no valid block before the log's answer comes back: nothing more comes after it.
+#[test]
+fn a_producer_builds_on_when_its_follower_was_faster_than_the_log() {
+    let append = |answer: fn(Attempt) -> Event| {
+        let mut producer = leader(Timetable::AtOnce);
+        let attempt = attempt_of(&run(&mut producer, 0, Event::Ready(tx(1, 1, 0, 1, false))));
+        run(&mut producer, 0, built(attempt, &[1], &[]));
+        let passed = Event::Head {
+            parent: parent(0, 3),
+            included: vec![],
+        };
+        assert_eq!(run(&mut producer, 1, passed), []);
+        attempt_of(&run(&mut producer, 2, answer(attempt)))
+    };
+    append(|attempt| Event::AppendFailed {
+        attempt,
+        error: AppendFailure::Lost,
+    });
+    append(|attempt| Event::Appended {
+        attempt,
+        seq: Seq(3),
+    });
+}
+
+#[test]
+fn a_block_that_is_too_large_for_the_log_is_built_anew_with_half_of_it() {
+    let mut producer = leader(Timetable::Slots(Micros::from_millis(1_000)));
+    for id in 1..=4 {
+        run(&mut producer, 0, Event::Ready(tx(id, id, 0, 1, true)));
+    }
+    let mut effects = run(&mut producer, 900, Event::Tick);
+    for expected in [4, 2, 1] {
+        let Some(Effect::Build { candidates, .. }) =
+            effects.iter().find(|e| matches!(e, Effect::Build { .. }))
+        else {
+            panic!("a build");
+        };
+        assert_eq!(candidates.len(), expected);
+        let attempt = attempt_of(&effects);
+        run(&mut producer, 910, built(attempt, &[1], &[]));
+        let error = AppendFailure::TooLarge;
+        effects = run(&mut producer, 911, Event::AppendFailed { attempt, error });
+    }
+    // The one that is too large alone does not hold up the others.
+    assert_eq!(producer.pool_len(), 3);
 }

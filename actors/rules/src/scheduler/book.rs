@@ -394,9 +394,12 @@ impl Scheduler {
         let state = &mut self.problem.keys[slot as usize];
         let wanted = !entry.waiters.is_empty();
         let needed = usize::from(entry.quorum).saturating_sub(entry.agreed());
+        let useful = entry.useful(&self.leases);
+        // What is doubled has to be under way: a copy more than needed of nothing would ask for a shard too many.
+        entry.hedged &= useful > 0;
         let needed = needed + usize::from(entry.hedged);
         let copies = if wanted {
-            needed.saturating_sub(entry.useful(&self.leases))
+            needed.saturating_sub(useful)
         } else {
             0
         };
