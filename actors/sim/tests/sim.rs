@@ -95,7 +95,7 @@ fn check(size: (u64, u64), faults: &[Class]) {
         }
         Err(failure) => panic!(
             "{failure}\nthe smallest that shows it:\n{}",
-            shrink(*failure)
+            shrink(*failure.clone())
         ),
     }
 }
