@@ -21,7 +21,7 @@ use penstock_rules::ids::{Seq, TxHash};
 use penstock_rules::mempool::{AccountView, Effect, Event, Limits, Mempool, Ticket};
 use penstock_rules::message::{Submit, SubmitReply};
 use penstock_rules::tx::{DropReason, PoolTx, Refusal};
-use penstock_wire::{Delivery, QueueItem, Subjects, Transport, decode, encode};
+use penstock_wire::{Delivery, QueueError, QueueItem, Subjects, Transport, decode, encode};
 use rayon::prelude::*;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -37,6 +37,8 @@ const SUBMIT_INBOX: usize = 4_096;
 const RECOVER_BATCH: usize = 256;
 /// Items read at once from the durable stream at start.
 const REPLAY_CHUNK: usize = 1_024;
+/// Wait between two attempts to read it while its servers are away.
+const REPLAY_RETRY: Duration = Duration::from_millis(500);
 /// Events that wait for the extractor, in number. Beyond it the door is closed ("busy"): what is told must not be lost.
 const EXTRACTOR_BACKLOG_MAX: usize = 65_536;
 /// How often the machine is told the time: an expiry is this late at most.
@@ -268,6 +270,13 @@ impl MempoolActor {
             loop {
                 let items = match queue.replay(from, REPLAY_CHUNK).await {
                     Ok(items) => items,
+                    // A standby takes over when it hears no leader: also when the servers are gone for both. They come
+                    // back, and no restart would bring them.
+                    Err(error @ QueueError::Unreachable { .. }) => {
+                        warn!(%error, "accepted transactions can't be read yet");
+                        tokio::time::sleep(REPLAY_RETRY).await;
+                        continue;
+                    }
                     Err(error) => panic!("accepted transactions can't be read: {error}"),
                 };
                 let Some(last) = items.last() else { break };

@@ -28,6 +28,8 @@ const INBOX: usize = 1_024;
 const MODELS_MAX: u32 = 64;
 /// Assignments that wait at most beside the one that runs: enough that the engine never idles between two.
 const QUEUE_MAX: u32 = 8;
+/// Wait between two looks for a model that nobody has stored yet. Nodes store models within a second of their start.
+const PRELOAD_RETRY: Duration = Duration::from_secs(1);
 
 /// What a shard is started with.
 #[derive(Clone, Debug)]
@@ -232,19 +234,22 @@ impl ShardActor {
     }
 
     /// Fetches a model's file, whose hash the blob store checks, and hands it to the engine.
+    ///
+    /// One that was asked for at the start is waited for: whoever stores it may start later than this shard.
     fn load(&self, model: ModelHash, ctx: &mut Context<Self>) {
         let blobs = self.transport.blobs.clone();
+        let patient = self.config.preload.contains(&model);
         let fetch = async move {
-            match blobs.get(model.0).await {
-                Ok(Some(bytes)) => Some(bytes),
-                Ok(None) => {
-                    warn!(%model, "model is not in the blob store");
-                    None
+            loop {
+                match blobs.get(model.0).await {
+                    Ok(Some(bytes)) => return Some(bytes),
+                    Ok(None) => warn!(%model, "model is not in the blob store"),
+                    Err(error) => warn!(%model, %error, "model can't be fetched"),
                 }
-                Err(error) => {
-                    warn!(%model, %error, "model can't be fetched");
-                    None
+                if !patient {
+                    return None;
                 }
+                tokio::time::sleep(PRELOAD_RETRY).await;
             }
         };
         ctx.spawn(
