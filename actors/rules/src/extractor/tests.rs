@@ -594,7 +594,9 @@ fn a_transaction_that_waits_for_nothing_is_looked_at_again() {
     let tx = tx(1, 0, &[&[1, 2]]);
     bench.pending(&tx);
     bench.known.extend([1, 2]);
-    bench.apply(Event::Settled { keys: vec![key(1)] });
+    bench.apply(Event::Settled {
+        keys: vec![key(1), key(2)],
+    });
     bench.running[0].2 = vec![(
         tx.hash,
         Finding::Waits {
@@ -602,8 +604,6 @@ fn a_transaction_that_waits_for_nothing_is_looked_at_again() {
             igas: Igas(0),
         },
     )];
-    bench.apply(Event::Settled { keys: vec![key(2)] });
     assert!(ready(&bench.finish(0)).is_empty());
-    bench.wait(200);
-    assert_eq!(ready(&bench.head()), [tx.hash]);
+    assert_eq!(ready(&bench.wait(200)), [tx.hash]);
 }

@@ -248,20 +248,19 @@ fn a_standby_that_is_fenced_again_and_again_waits_longer_each_time() {
         }
         waits.push(now - from);
         seq += 1;
-        run(&mut producer, now, Event::TookOver(Epoch(seq)));
+        let mut effects = run(&mut producer, now, Event::TookOver(Epoch(seq)));
         let passed = Event::Head {
             parent: parent(0, seq),
             included: vec![],
         };
-        run(&mut producer, now, passed);
-        let attempt = loop {
-            let effects = run(&mut producer, now, Event::Tick);
-            let build = effects.iter().any(|e| matches!(e, Effect::Build { .. }));
-            if build {
-                break attempt_of(&effects);
-            }
+        effects.extend(run(&mut producer, now, passed));
+        // What is due when it leads is built at once.
+        let is_build = |e: &Effect| matches!(e, Effect::Build { .. });
+        while !effects.iter().any(is_build) {
             now += 100;
-        };
+            effects = run(&mut producer, now, Event::Tick);
+        }
+        let attempt = attempt_of(&effects);
         run(&mut producer, now, built(attempt, &[], &[]));
         let error = AppendFailure::Fenced;
         run(&mut producer, now, Event::AppendFailed { attempt, error });
