@@ -25,6 +25,20 @@ const PINNED: &[(u64, u64, &[Class])] = &[
     (1, 60, &[Class::Bus]),
     // A doubled request whose only copy was lost asked for one shard more than there was: it was never placed again.
     (8, 60, &[Class::Bus, Class::Lies]),
+    // A promised request whose model turned out longer than a slot: it was placed neither as promised nor as long.
+    (
+        66,
+        100,
+        &[
+            Class::Bus,
+            Class::Shards,
+            Class::Log,
+            Class::Forgery,
+            Class::Front,
+            Class::Schedulers,
+            Class::Producers,
+        ],
+    ),
     // Slots of 200 ms: two blocks for one slot.
     (7, 30, &[]),
     // The base fee dipped only while nobody looked: a transaction that covered the dips was never looked at in one.

@@ -248,15 +248,14 @@ fn a_standby_that_is_fenced_again_and_again_waits_longer_each_time() {
         }
         waits.push(now - from);
         seq += 1;
-        let mut effects = run(&mut producer, now, Event::TookOver(Epoch(seq)));
+        run(&mut producer, now, Event::TookOver(Epoch(seq)));
         let passed = Event::Head {
             parent: parent(0, seq),
             included: vec![],
         };
-        effects.extend(run(&mut producer, now, passed));
-        // What is due when it leads is built at once.
-        let is_build = |e: &Effect| matches!(e, Effect::Build { .. });
-        while !effects.iter().any(is_build) {
+        // It builds at once where the slot is near, else when its time comes.
+        let mut effects = run(&mut producer, now, passed);
+        while !effects.iter().any(|e| matches!(e, Effect::Build { .. })) {
             now += 100;
             effects = run(&mut producer, now, Event::Tick);
         }

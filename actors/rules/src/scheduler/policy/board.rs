@@ -56,6 +56,8 @@ pub struct Board {
     caps: Vec<u32>,
     /// Per model: one request takes longer than a slot everywhere, or may do so.
     long: Vec<bool>,
+    /// Per model: the set of its shards on which it does not.
+    short: Vec<u128>,
     /// Per pass and shard: microseconds of placed batches.
     load: [Vec<u64>; PASSES],
     /// Per pass and shard: their variance.
@@ -90,6 +92,7 @@ impl Board {
         let batch_time = slot * BATCH_SLOT_PERCENT / 100;
         let mut hosts = Vec::with_capacity(models);
         let mut long = Vec::with_capacity(models);
+        let mut short = Vec::with_capacity(models);
         let mut caps = vec![1; shards * models];
         for m in 0..models as u32 {
             let set = p.hosts(m);
@@ -107,8 +110,10 @@ impl Board {
                 let noise = cost.variance.isqrt().saturating_add(1);
                 cost.batch(1).saturating_add(noise.saturating_mul(sigmas))
             };
-            let shortest = list.iter().map(|&s| span(p.cost(m, s))).min();
-            let is_long = shortest.is_some_and(|t| t > slot);
+            let fast = list.iter().filter(|&&s| span(p.cost(m, s)) <= slot);
+            let fast = fast.fold(0u128, |set, s| set | 1 << s);
+            let is_long = !list.is_empty() && fast == 0;
+            short.push(fast);
             for &s in &list {
                 let cost = p.cost(m, s);
                 let most = p.shards[s as usize].batch_max.max(1);
@@ -129,6 +134,7 @@ impl Board {
             hosts,
             caps,
             long,
+            short,
             load: [per_shard(), per_shard(), per_shard(), per_shard()],
             variance: [per_shard(), per_shard(), per_shard(), per_shard()],
             open: std::array::from_fn(|_| vec![NONE; shards * models]),
@@ -155,9 +161,20 @@ impl Board {
         hosts.map(|&s| p.cost(model, s).mean).min().unwrap_or(1)
     }
 
-    /// Whether one request of the model takes longer than a slot everywhere.
-    pub(crate) fn is_long(&self, model: u32) -> bool {
-        self.long[model as usize]
+    /// Whether the copies of a key that are to be started need a shard on which one takes longer than a slot: a quorum
+    /// may have to, though a single answer does not.
+    pub(crate) fn is_long(&self, p: &Problem, key: u32) -> bool {
+        let state = &p.keys[key as usize];
+        let open = p.hosts(state.model) & !state.barred;
+        let short = self.short[state.model as usize] & open;
+        state.copies > 0
+            && (self.long[state.model as usize]
+                || (short.count_ones() < state.copies && open.count_ones() >= state.copies))
+    }
+
+    /// Whether a key of the model may be long.
+    pub(crate) fn may_be_long(&self, p: &Problem, model: u32) -> bool {
+        self.short[model as usize] != p.hosts(model)
     }
 
     /// Copies of a key that are neither under way nor placed.

@@ -224,6 +224,10 @@ impl<'p> Planner<'p> {
                 calls.push(item);
             } else if fair && candidate.committed {
                 bound.push(item);
+                // What became longer than a slot since the promise fits in no pass, and would wait for ever.
+                if self.is_long(gang) {
+                    others.push(item);
+                }
             } else if fair && self.is_long(gang) {
                 if candidate.arrival.0 + LONG_AGE_BLOCKS <= p.height.0 {
                     aged.push(item);
@@ -261,10 +265,7 @@ impl<'p> Planner<'p> {
 
     fn is_long(&self, gang: u32) -> bool {
         let needs = &self.p.gangs[gang as usize].needs;
-        let state = |key: u32| &self.p.keys[key as usize];
-        needs
-            .iter()
-            .any(|&key| state(key).copies > 0 && self.board.is_long(state(key).model))
+        needs.iter().any(|&key| self.board.is_long(self.p, key))
     }
 
     fn waits(&self, gang: u32) -> bool {
@@ -472,7 +473,7 @@ impl<'p> Planner<'p> {
         let p = self.p;
         let (mut at, mut failures) = (0, 0);
         let any = (0..p.models.len() as u32)
-            .any(|m| self.wanted[m as usize] > 0 && self.board.is_long(m));
+            .any(|m| self.wanted[m as usize] > 0 && self.board.may_be_long(p, m));
         while any && failures < FAILURES_MAX {
             let heads = &self.heads;
             let Some(item) = order.get(at, |a, b| order::compare(p, heads, a, b)) else {
