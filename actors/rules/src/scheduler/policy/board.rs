@@ -143,7 +143,16 @@ impl Board {
             placed: vec![0; p.keys.len()],
             key_pass: vec![0; p.keys.len()],
             taken: BTreeMap::new(),
-            long_max: (live * LONG_PERCENT as usize / 100).max(1),
+            // A quorum of a long model needs as many shards at once.
+            long_max: (live * LONG_PERCENT as usize / 100)
+                .max(
+                    p.keys
+                        .iter()
+                        .map(|key| key.copies as usize)
+                        .max()
+                        .unwrap_or(1),
+                )
+                .max(1),
             margin: margin == Margin::On,
             steps: Vec::new(),
             batches: Vec::new(),
