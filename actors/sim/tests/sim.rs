@@ -3,6 +3,9 @@
 //! `PENSTOCK_SIM_SEEDS` and `PENSTOCK_SIM_BLOCKS` make the sweep longer; what fails prints how to run it again.
 //! Lying shards have a sweep of their own, with a bus that loses: see `devnet/docs/simulator.md` for what is open there.
 
+// The sweep runs on all cores; what it runs is pure.
+#![allow(clippy::disallowed_types)]
+
 use penstock_rules::invariants::{
     ATOMIC_GANG, Invariant, LEASED, NOTHING_UNVERIFIED, PROGRESS, SETTLED_ONCE,
 };

@@ -9,7 +9,7 @@
 //!
 //! The machines are the real ones. Around them stand models of what shells and libraries do: the bus loses, doubles,
 //! delays and reorders; log and queues are durable and fenced as `penstock-wire` promises; processes die and come back
-//! from disk, log and queues as the shells do; execution is a small deterministic model ([`evm`]).
+//! from disk, log and queues as the shells do; execution is a small deterministic model (`evm.rs`).
 //!
 //! After every event the machine that took it is checked, and a judge that sees all processes checks what spans them.
 //! After the faults end, everything that was accepted must get into a block.
