@@ -264,7 +264,7 @@ mod tests {
         for scene in all() {
             assert!(!(scene.code)("x").expect("code").is_empty());
             assert_eq!((scene.calls)(3).expect("calls").len(), 3);
-            assert_eq!((scene.said)(&[]).is_empty(), false);
+            assert!(!(scene.said)(&[]).is_empty());
         }
         // More than there are rows: from the start again.
         assert_eq!(loans(500).expect("loans").len(), 500);
