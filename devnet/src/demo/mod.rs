@@ -29,6 +29,9 @@ use std::collections::BTreeSet;
 /// The inference precompile: its events are the inferences.
 const PRECOMPILE: Address = address!("00000000000000000000000000000000000000F4");
 
+/// Most gas of a transaction since Osaka (EIP-7825).
+const TRANSACTION_GAS_MAX: u64 = 1 << 24;
+
 /// Gas of a deployment: the largest demo contract takes 1.5 M.
 const DEPLOY_GAS: u64 = 5_000_000;
 
@@ -149,7 +152,9 @@ impl Stage {
         let input = input.ok_or_else(|| eyre!("model {} takes no input", model.cid))?;
         let contract = self.deploy(scene, (scene.code)(input)?).await?;
         let before = self.batches().await?;
-        let gas = scene.gas.saturating_add(model.gas.to::<u64>() * 2);
+        // Twice the price of today, as far as a transaction may go.
+        let gas = model.gas.to::<u64>().saturating_mul(2);
+        let gas = scene.gas.saturating_add(gas).min(TRANSACTION_GAS_MAX);
         let sent = self
             .send((scene.calls)(transactions)?, contract, gas)
             .await?;
