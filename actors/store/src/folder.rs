@@ -9,10 +9,23 @@ use crate::{SCHEMA_VERSION, StoreError};
 use std::fs::{self, File, TryLockError};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 const MARKER: &str = "PENSTOCK";
 const UNFINISHED: &str = "PENSTOCK.new";
 const DATABASE: &str = "sled";
+
+/// Longest wait for a database of this process that was dropped and is still closing. 5 s: what a last flush takes on
+/// a loaded machine.
+const CLOSING_MAX: Duration = Duration::from_secs(5);
+/// Pause between two attempts.
+const CLOSING_POLL: Duration = Duration::from_millis(5);
+
+/// Whether the database's own lock is held. The folder is locked by then, so it can only be an earlier database of this
+/// process: sled lets go of it when its last background thread ends, a moment after the drop. It tells so in words alone.
+fn is_held(error: &sled::Error) -> bool {
+    matches!(error, sled::Error::Io(io) if io.to_string().contains("could not acquire lock"))
+}
 
 /// What the marker file says.
 fn marker() -> String {
@@ -69,7 +82,16 @@ impl Folder {
     /// Opens the database.
     pub(crate) fn database(&self) -> Result<sled::Db, StoreError> {
         // Its background flush stays on: sled collects garbage there.
-        Ok(sled::Config::new().path(&self.database).open()?)
+        let config = sled::Config::new().path(&self.database);
+        let start = Instant::now();
+        loop {
+            match config.open() {
+                Err(error) if is_held(&error) && start.elapsed() < CLOSING_MAX => {
+                    std::thread::sleep(CLOSING_POLL);
+                }
+                result => return Ok(result?),
+            }
+        }
     }
 
     /// The database's main file, to sync: sled's own flush starts writing (`sync_file_range`) but does not wait for
