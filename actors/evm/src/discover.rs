@@ -14,7 +14,7 @@
 //!  tx 3      runs in both worlds, on what tx 2 leaves in each
 //! ```
 //!
-//! All runs of one discovery see the same results, though answers come meanwhile ([`Snapshot`]).
+//! All runs of one discovery see the same results, though answers come meanwhile (`Snapshot`).
 //!
 //! What is found behind a placeholder is speculative, because a contract that knows the true output can ask for
 //! anything under any other. **Invariant:** the worlds are dropped at the end; nothing of them is committed or answered.

@@ -1,7 +1,7 @@
 //! Execution with a tracer that watches: a block again from its parent's state and its witness, or a call.
 //!
 //! The tracers are revm-inspectors', which follow geth (`debug_`) and Parity (`trace_`) field by field. A traced run is
-//! the run that [`crate::verify`] does, by the same machine: no result depends on who watches.
+//! the run that [`crate::verify()`] does, by the same machine: no result depends on who watches.
 
 use crate::attest::Attesters;
 use crate::overlay::{Backend, BackendError, Changes, View};
