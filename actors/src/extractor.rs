@@ -15,6 +15,7 @@ use actix::prelude::*;
 use alloy_primitives::Address;
 use penstock_evm::{DiscoverLimits, Results, discover_lane, multiplier, next_env};
 use penstock_rules::Machine;
+use penstock_rules::extractor::credit::CreditLimits;
 use penstock_rules::extractor::{Effect, Event, Extractor, Finding, Limits};
 use penstock_rules::ids::{Micros, RequestKey};
 use penstock_rules::mempool;
@@ -51,13 +52,16 @@ pub struct ExtractorConfig {
 }
 
 impl ExtractorConfig {
-    /// The default limits, for this timetable and this machine's cores.
+    /// The default limits but for the senders' credit, for this timetable and this machine's cores.
     #[must_use]
-    pub fn new(timetable: Timetable) -> Self {
+    pub fn new(timetable: Timetable, credit: CreditLimits) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
             timetable,
-            limits: Limits::default(),
+            limits: Limits {
+                credit,
+                ..Limits::default()
+            },
             jobs_max: cores.saturating_sub(1).max(1),
         }
     }

@@ -6,7 +6,8 @@ use eyre::{WrapErr, bail, eyre};
 use figment::Figment;
 use figment::providers::{Env, Format, Serialized, Toml};
 use penstock_evm::{Genesis, Hardfork};
-use penstock_rules::ids::Micros;
+use penstock_rules::extractor::credit::CreditLimits;
+use penstock_rules::ids::{Igas, Micros};
 use penstock_rules::message::Role;
 use penstock_rules::producer::Timetable;
 use serde::{Deserialize, Serialize};
@@ -214,6 +215,9 @@ pub struct InferenceConfig {
     /// Folder of models beside the built-in ones.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub models: Option<PathBuf>,
+    /// Inference units that a sender nobody knows may have computed for requests that its transaction may turn out not to
+    /// make (those found behind a placeholder). What it pays for earns it more.
+    pub credit: u64,
     /// For tests: models (by id) whose answers a shard holds back for so many milliseconds.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub test_delay_ms: BTreeMap<String, u64>,
@@ -311,6 +315,7 @@ impl Default for InferenceConfig {
             shards: 2,
             backend: Backend::Auto,
             models: None,
+            credit: CreditLimits::default().initial.0,
             test_delay_ms: BTreeMap::new(),
         }
     }
@@ -325,6 +330,17 @@ impl Default for StoreConfig {
     }
 }
 
+impl InferenceConfig {
+    /// What a sender may have computed before it has paid.
+    #[must_use]
+    pub fn credit_limits(&self) -> CreditLimits {
+        CreditLimits {
+            initial: Igas(self.credit),
+            ..CreditLimits::default()
+        }
+    }
+}
+
 impl Config {
     /// Reads file and environment, and lays the command line over them.
     ///
@@ -333,6 +349,16 @@ impl Config {
     pub fn resolve(args: &UpArgs) -> eyre::Result<Self> {
         let mut config = Self::read(args.config.as_deref())?;
         config.overlay(args);
+        config.check()?;
+        Ok(config)
+    }
+
+    /// Reads a file of one process of a devnet of many, and the environment.
+    ///
+    /// # Errors
+    /// As [`Config::resolve`].
+    pub fn resolve_file(file: &Path) -> eyre::Result<Self> {
+        let config = Self::read(Some(file))?;
         config.check()?;
         Ok(config)
     }

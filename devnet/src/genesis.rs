@@ -16,7 +16,7 @@ const GENESIS_TIMESTAMP: u64 = 1_704_067_200;
 const ETHER: u64 = 1_000_000_000_000_000_000;
 
 /// Shard keys in genesis at least, so that a devnet can be started again with more shards.
-const SHARD_KEYS: u16 = 16;
+pub const SHARD_KEYS: u16 = 16;
 
 /// Producer keys in genesis: an active one and standbys.
 pub const PRODUCER_KEYS: u16 = 4;

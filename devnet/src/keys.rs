@@ -131,7 +131,9 @@ impl KeySource {
     }
 }
 
-fn parse(text: &str) -> Option<SigningKey> {
+/// A key of 32 bytes in hex; none where it is none.
+#[must_use]
+pub fn parse(text: &str) -> Option<SigningKey> {
     let secret: B256 = text.trim().parse().ok()?;
     SigningKey::new(secret).ok()
 }
@@ -144,19 +146,25 @@ pub fn read(file: &Path) -> eyre::Result<SigningKey> {
     KeySource::Secret(SecretSource::File(file.into())).signing_key(0, "")
 }
 
+/// A new random key, in hex.
+#[must_use]
+pub fn random() -> String {
+    loop {
+        let secret = B256::random();
+        // One in 2^128 is no key.
+        if SigningKey::new(secret).is_ok() {
+            return secret.to_string();
+        }
+    }
+}
+
 /// Writes a new random key to a file that only its owner can read.
 ///
 /// # Errors
 /// Where the file is there already, or can't be written.
 pub fn create(file: &Path) -> eyre::Result<SigningKey> {
-    loop {
-        let secret = B256::random();
-        // One in 2^128 is no key.
-        if let Ok(key) = SigningKey::new(secret) {
-            write_secret(file, &format!("{secret}\n"))?;
-            return Ok(key);
-        }
-    }
+    write_secret(file, &format!("{}\n", random()))?;
+    read(file)
 }
 
 /// Writes a file that only its owner can read, and that was not there.

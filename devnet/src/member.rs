@@ -277,7 +277,7 @@ impl Member {
         let base = &self.base;
         if role == Role::Mempool {
             let extractor = penstock_actors::extractor::start(
-                ExtractorConfig::new(self.timetable),
+                ExtractorConfig::new(self.timetable, self.config.inference.credit_limits()),
                 base.transport.clone(),
                 base.chain.head(),
                 base.results.clone(),

@@ -90,7 +90,7 @@ impl Node {
             shards.push(start_shard(&config, engine, key, &models, &transport)?);
         }
         let extractor = penstock_actors::extractor::start(
-            ExtractorConfig::new(timetable),
+            ExtractorConfig::new(timetable, config.inference.credit_limits()),
             transport.clone(),
             chain.head(),
             results.clone(),

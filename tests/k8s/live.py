@@ -9,6 +9,8 @@ What runs is what `kubectl kustomize` prints: its arguments, environment, Config
 import argparse
 import os
 import re
+import socket
+import subprocess
 import tempfile
 import time
 from pathlib import Path
@@ -20,11 +22,13 @@ import static
 from cluster import Cluster, get
 from harness import check, equal
 from load import Load
-from manifests import K8S, load, render
+from manifests import K8S, laid_over, load, render
 from pod import made_secrets
 
 # Transactions that must be included before a test goes on, and the longest wait for them: a debug build, two cores.
 FEW, FEW_S = 20, 120
+# Longest time of the demo: a debug build, blocks of a second.
+DEMO_S = 180
 # Time for a probe to change its mind: its failures times its period, and then some.
 PROBE_S = 60
 
@@ -69,6 +73,44 @@ def transactions_and_inference_go_through(cluster):
     with Load(lambda: cluster.endpoints("rpc")) as load_:
         load_.wait_for(FEW, FEW_S)
     load_.verify()
+
+
+def _digest(binary, url):
+    """The demo's digest of all answers, from a devnet at `url`."""
+    done = subprocess.run([binary, "demo", "--rpc-url", url], capture_output=True, text=True, timeout=DEMO_S)
+    assert done.returncode == 0, f"{done.stdout}{done.stderr}"
+    (digest,) = re.findall(r"^digest of \d+ outcomes: (0x[0-9a-f]{64})$", done.stdout, re.M)
+    return digest
+
+
+def the_demo_passes(cluster, binary):
+    """Against a gateway; its answers are those of a devnet in one process."""
+    with tempfile.TemporaryDirectory() as folder:
+        ready = Path(folder) / "ready"
+        single = subprocess.Popen(
+            [binary, "up", "--quiet", "--port", "0", "--ready-file", ready],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            wait_until(lambda: ready.exists() and ready.read_text().endswith("\n"), PROBE_S, "penstock up is ready")
+            wanted = _digest(binary, f"http://{ready.read_text().strip()}")
+        finally:
+            single.terminate()
+            single.wait()
+    equal(_digest(binary, f"http://{cluster.endpoints('rpc')[0]}:8545"), wanted, "digest")
+
+
+def nobody_without_a_key_speaks_to_nats(cluster):
+    """A client of NATS that has no nkey is told so and cut off."""
+    for server in cluster.of("nats"):
+        with socket.create_connection((server.address, 4222), timeout=10) as connection:
+            connection.sendall(b"CONNECT {\"verbose\":true,\"pedantic\":false}\r\nSUB penstock.> 1\r\nPING\r\n")
+            said = b""
+            while part := connection.recv(4096):
+                said += part
+        assert b"Authorization Violation" in said, f"{server.name}: {said}"
 
 
 def dashboards_have_data(cluster):
@@ -191,6 +233,7 @@ def main():
     parser.add_argument("--nats", help="nats-server, for network namespaces")
     parser.add_argument("--podman", action="store_true", help="containers instead of network namespaces")
     parser.add_argument("--overlay", default="local")
+    parser.add_argument("--component", action="append", default=[], help="lay a component over it")
     parser.add_argument("--replicas", type=int, help="so many gateways, mempools, schedulers and producers")
     parser.add_argument("--roll-out", action="store_true", help="restart each role under load")
     parser.add_argument("--faults", action="store_true", help="kill, pause and cut off pods under load")
@@ -198,7 +241,9 @@ def main():
     if not args.podman:
         netns.enter()
     folder = K8S / "base" if args.overlay == "base" else K8S / "overlays" / args.overlay
-    objects = load(render(args.kubectl, folder))
+    with tempfile.TemporaryDirectory() as scratch:
+        components = [K8S / "components" / name for name in args.component]
+        objects = load(render(args.kubectl, laid_over(folder, components, Path(scratch) / "laid-over")))
     roles = ("gateway", "mempool", "scheduler", "producer")
     for obj in objects:
         if args.replicas and obj["kind"] == "StatefulSet" and obj["metadata"]["name"] in roles:
@@ -218,7 +263,7 @@ def main():
 
 
 def run(cluster, args):
-    where = f"{args.overlay} in {cluster.runtime.name}"
+    where = f"{' with '.join([args.overlay, *args.component])} in {cluster.runtime.name}"
 
     def test(function, *rest):
         words = " ".join([function.__name__.replace("_", " "), *(f"({part})" for part in rest)])
@@ -229,6 +274,9 @@ def run(cluster, args):
         return
     test(each_pod_listens_where_its_manifest_says)
     test(transactions_and_inference_go_through)
+    check(f"{where}: the demo passes", the_demo_passes, cluster, args.penstock)
+    if cluster.secrets:
+        test(nobody_without_a_key_speaks_to_nats)
     test(dashboards_have_data)
     test(liveness_never_depends_on_peers)
     sets = list(dict.fromkeys(pod.set for pod in cluster.pods.values()))

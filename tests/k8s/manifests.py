@@ -51,6 +51,25 @@ def load(text):
     return [doc for doc in yaml.load_all(text, Loader=StrictLoader) if doc]
 
 
+def laid_over(below, components, made):
+    """Writes a kustomization of `below` with components into the new folder `made`, and returns that."""
+    made.mkdir()
+    # kustomize takes relative paths alone.
+    up = "../" * len(made.parts[1:])
+    entries = {
+        "apiVersion": "kustomize.config.k8s.io/v1beta1",
+        "kind": "Kustomization",
+        "resources": [f"{up}{below.relative_to('/')}"],
+        "components": [f"{up}{component.relative_to('/')}" for component in components],
+    }
+    # What components bring must be in the same namespace as what it refers to.
+    namespace = yaml.safe_load((below / "kustomization.yaml").read_text()).get("namespace")
+    if namespace:
+        entries["namespace"] = namespace
+    (made / "kustomization.yaml").write_text(yaml.safe_dump(entries))
+    return made
+
+
 def render(kubectl, folder):
     """What `kubectl kustomize FOLDER` prints. Raises RuntimeError with kubectl's own words."""
     done = subprocess.run([kubectl, "kustomize", str(folder)], capture_output=True, text=True)

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Checks everything in k8s/, and runs the local overlay as processes in network namespaces.
+# Checks everything in k8s/, and runs the local overlay, with keys of its own, as processes in network namespaces.
 #
 #   PENSTOCK_BIN=target/debug/penstock PENSTOCK_VENV=... PENSTOCK_NATS_SERVER=... PENSTOCK_KUBECTL=... tests/k8s/run.sh
 #
@@ -42,10 +42,10 @@ live=("$bin/python" live.py --kubectl "$PENSTOCK_KUBECTL" --penstock "$PENSTOCK_
 if [ "$(id -u)" -ne 0 ]; then
   echo "        live: only root can make network namespaces"
 elif [ -n "${PENSTOCK_TEST_ROLLOUT:-}" ]; then
-  tests "${live[@]}"
+  tests "${live[@]}" --component keys
   tests "${live[@]}" --overlay base --roll-out --faults
 else
-  tests "${live[@]}" --replicas 2 --roll-out
+  tests "${live[@]}" --component keys --replicas 2 --roll-out
 fi
 echo "$passed passed, $failed failed"
 [ "$failed" -eq 0 ]

@@ -18,7 +18,7 @@ import pod as running
 from harness import check, equal
 from lint import lint
 from lint.schema import Schemas
-from manifests import K8S, REPOSITORY, load, name, pods, render
+from manifests import K8S, REPOSITORY, laid_over, load, name, pods, render
 
 HERE = Path(__file__).resolve().parent
 OVERLAYS = sorted(path.parent.relative_to(K8S) for path in K8S.glob("overlays/*/kustomization.yaml"))
@@ -37,18 +37,7 @@ def kustomization_of(folder, scratch):
     """A folder to render: an overlay itself, or the base with one component."""
     if str(folder).startswith("overlays/"):
         return K8S / folder
-    made = scratch / str(folder).replace("/", "-")
-    made.mkdir()
-    # kustomize takes relative paths alone.
-    up = "../" * len(made.parts[1:])
-    entries = {
-        "apiVersion": "kustomize.config.k8s.io/v1beta1",
-        "kind": "Kustomization",
-        "resources": [f"{up}{(K8S / 'base').relative_to('/')}"],
-        "components": [f"{up}{(K8S / folder).relative_to('/')}"],
-    }
-    (made / "kustomization.yaml").write_text(yaml.safe_dump(entries))
-    return made
+    return laid_over(K8S / "base", [K8S / folder], scratch / str(folder).replace("/", "-"))
 
 
 class Rendered:

@@ -82,6 +82,19 @@ pub enum KeyCommand {
         /// File to write; one that is there is not touched.
         file: PathBuf,
     },
+    /// Make all keys of a testnet on Kubernetes: one Secret with the signing keys, the seeds of NATS users, the list of
+    /// those users for the servers, and a genesis that knows the keys. `k8s/components/keys` runs it in a Job.
+    Kubernetes {
+        /// Configuration of the testnet's nodes: says the chain id, and which models genesis registers.
+        #[arg(long, short, value_name = "FILE")]
+        config: PathBuf,
+        /// Folder with the entries of an earlier Secret, which are kept; it may be absent.
+        #[arg(long, value_name = "DIR")]
+        keep: Option<PathBuf>,
+        /// File to write: a manifest for `kubectl apply`. It holds secrets.
+        #[arg(long, short, value_name = "FILE")]
+        out: PathBuf,
+    },
     /// Print the address of a key, never the key.
     Show {
         /// The key's file.

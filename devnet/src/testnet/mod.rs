@@ -14,6 +14,7 @@
 //! and its own certificate. Only its own machine's folder holds its keys.
 
 mod certificates;
+pub mod kubernetes;
 mod texts;
 
 use crate::cli::InitArgs;

@@ -1,9 +1,9 @@
 //! Users of a NATS server, by nkey: the server knows the public key, the process has the seed.
 
 use super::Secret;
-use nkeys::KeyPair;
+use nkeys::{KeyPair, KeyPairType};
 
-/// A new user.
+/// A user.
 pub struct NatsUser {
     pair: KeyPair,
 }
@@ -28,6 +28,13 @@ impl NatsUser {
         Self {
             pair: KeyPair::new_user(),
         }
+    }
+
+    /// With the key of this seed (`SU…`); none where it is none of a user.
+    #[must_use]
+    pub fn from_seed(seed: &str) -> Option<Self> {
+        let pair = KeyPair::from_seed(seed).ok()?;
+        (pair.key_pair_type() == KeyPairType::User).then_some(Self { pair })
     }
 
     /// What the server's configuration names.
