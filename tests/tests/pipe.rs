@@ -265,11 +265,14 @@ async fn plain_transfers_do_not_wait_for_inference() {
     assert!(!stages(&status).iter().any(|s| s.starts_with("inferring")));
 }
 
-/// The contract knows the true answer before the network does, and asks for 200 others under any placeholder.
+/// The contract knows the true answer before the network does, and asks for 200 others under any placeholder. Method: with
+/// one shard every computation is an answer, so the shard's count is what the network computed; the sender's credit is set
+/// to what ten requests cost, far below what limits the requests of a transaction.
 #[tokio::test]
-async fn the_junk_of_a_hostile_contract_is_bounded_in_number_and_never_included() {
-    // Another devnet has told what the answer will be.
-    let truth = {
+async fn the_junk_of_a_hostile_contract_costs_no_more_than_its_senders_credit() {
+    const CREDIT_REQUESTS: u64 = 10;
+    // Another devnet has told what the answer will be, and what a request costs.
+    let (truth, igas) = {
         let devnet = Devnet::start(&[]);
         let provider = devnet.provider();
         let mut alice = wallets(1).remove(0);
@@ -282,10 +285,16 @@ async fn the_junk_of_a_hostile_contract_is_bounded_in_number_and_never_included(
             .send(&provider, Some(fan), call.abi_encode().into(), GAS)
             .await;
         let mut logs = fair.logs().iter();
-        logs.find_map(|log| Probes::Answer::decode_log(&log.inner).ok())
-            .expect("an answer")
+        let truth = logs
+            .find_map(|log| Probes::Answer::decode_log(&log.inner).ok())
+            .expect("an answer");
+        (truth, igas_of(&provider, "risk").await)
     };
-    let devnet = Devnet::start(&[]);
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let config = folder.path().join("penstock.toml");
+    let credit = CREDIT_REQUESTS * igas;
+    std::fs::write(&config, format!("[inference]\ncredit = {credit}\n")).expect("a file");
+    let devnet = Devnet::start(&["--shards", "1", "--config", &config.to_string_lossy()]);
     let provider = devnet.provider();
     let mut alice = wallets(1).remove(0);
     let (junk, rows) = risk_probe(&provider, &mut alice, "JunkUnderPlaceholder").await;
@@ -300,7 +309,7 @@ async fn the_junk_of_a_hostile_contract_is_bounded_in_number_and_never_included(
     // Only shards that have said hello are counted.
     let before = loop {
         let (shards, answers) = answered(&provider).await;
-        if shards == 2 {
+        if shards == 1 {
             break answers;
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
@@ -318,11 +327,54 @@ async fn the_junk_of_a_hostile_contract_is_bounded_in_number_and_never_included(
         .await
         .expect("a witness");
     assert_eq!(witness["entries"].as_array().map(Vec::len), Some(1));
-    // 64 requests go out for a transaction in one round, and this one has one round. A late one may be computed twice.
     let history = status(&provider, receipt.transaction_hash).await;
     assert_eq!(rounds(&history), 1);
-    let computed = answered(&provider).await.1 - before;
-    assert!((1..=2 * 64).contains(&computed), "{computed} requests");
+    // Its own request is certain and paid for; all else is junk. The junk was found, or this would assert nothing.
+    let junk = answered(&provider).await.1 - before - 1;
+    assert!(
+        (1..=CREDIT_REQUESTS).contains(&junk),
+        "{junk} junk requests"
+    );
+
+    // What was wasted is debt now: the next contract of this sender finds no credit, and is served all the same.
+    let (again, _) = risk_probe(&provider, &mut alice, "JunkUnderPlaceholder").await;
+    let before = answered(&provider).await.1;
+    let call = Probes::runCall {
+        row: rows[0].input.clone(),
+        truth: Number {
+            value: truth.value,
+            decimals: truth.decimals,
+        },
+        junk: 200u64.try_into().expect("two hundred"),
+    };
+    let receipt = alice
+        .send(&provider, Some(again), call.abi_encode().into(), GAS)
+        .await;
+    assert!(receipt.status());
+    assert_eq!(
+        answered(&provider).await.1,
+        before,
+        "the answer is known, and there is no credit for junk"
+    );
+}
+
+/// What a request of this model costs.
+async fn igas_of(provider: &DynProvider, cid: &str) -> u64 {
+    let models: Vec<Value> = provider
+        .raw_request("pipe_models".into(), ())
+        .await
+        .expect("models");
+    let model = models
+        .iter()
+        .find(|model| model["cid"] == cid)
+        .expect("the model is listed");
+    ["igasBase", "igasPerUnit"]
+        .iter()
+        .map(|part| {
+            let text = model[part].as_str().expect("a quantity");
+            u64::from_str_radix(&text[2..], 16).expect("hex")
+        })
+        .sum()
 }
 
 /// Shards that are listed, and the answers that they have given so far.
