@@ -105,6 +105,9 @@ const ACCESS_LIST_RUNS_MAX: u32 = 32;
 /// Estimates are as near as this, in parts of a thousand: geth's, which spares half of the runs of an exact search.
 const ESTIMATE_ERROR_PERMILLE: u64 = 15;
 
+/// Gas of a transfer to an account without code, with no data (yellow paper, G_transaction).
+const TRANSFER_GAS: u64 = 21_000;
+
 /// Runs a call on a state, in the environment `env`: that of the state's own block ([`crate::env_of`]), or of the next.
 #[must_use]
 pub fn call(
@@ -331,6 +334,13 @@ impl<'a> Caller<'a> {
         let CallOutcome::Returned { gas_used, .. } = &most else {
             return most;
         };
+        // A plain transfer runs no code: wallets expect its cost to the gas, so that an account can be emptied.
+        if *gas_used == TRANSFER_GAS {
+            let exact = self.run(request, TRANSFER_GAS);
+            if matches!(exact, CallOutcome::Returned { .. }) {
+                return exact;
+            }
+        }
         // `fails` is too little, `enough` is enough. Refunds and what calls hold back (1/64) make the gas that is needed
         // more than the gas that is used, so the used gas with that on top is tried first.
         let mut fails = gas_used.saturating_sub(1);

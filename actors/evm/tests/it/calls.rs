@@ -233,3 +233,14 @@ fn a_creation_is_called_and_estimated_too() {
         CallOutcome::Returned { .. }
     ));
 }
+
+/// The search for an estimate stops near the least gas, and said 21,165.
+#[test]
+fn the_estimate_of_a_plain_transfer_is_exact() {
+    let devnet = Devnet::new();
+    let outcome = estimated(&devnet, &request(Address::repeat_byte(5), vec![]));
+    let CallOutcome::Returned { gas_used, .. } = outcome else {
+        panic!("it returns: {outcome:?}");
+    };
+    assert_eq!(gas_used, 21_000);
+}
