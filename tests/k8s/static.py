@@ -238,6 +238,21 @@ def compose_names_only_what_is_there(binary):
     equal(set(re.findall(r"//([^:]+):", toml["nats"]["url"])), names)
 
 
+def the_image_is_built_from_all_that_the_binary_includes(rendered):
+    """.dockerignore lets in each file that the sources of a package include."""
+    allowed = [line[1:] for line in (REPOSITORY / ".dockerignore").read_text().splitlines() if line.startswith("!")]
+    included = 0
+    for package in ("actors", "shaders", "devnet"):
+        for source in (REPOSITORY / package).rglob("*.rs"):
+            if "target" in source.parts:
+                continue
+            for path in re.findall(r'include_(?:bytes|str)!\(\s*"([^"]+)"', source.read_text()):
+                file = (source.parent / path).resolve().relative_to(REPOSITORY)
+                included += 1
+                assert any(file.is_relative_to(entry) for entry in allowed), f"{source}: {file} is not in the build"
+    assert included > 10, included
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kubectl", required=True)
@@ -267,6 +282,7 @@ def main():
         a_metric_that_nobody_exports_would_be_noticed,
         every_alert_has_an_entry_in_the_runbook_and_every_entry_an_alert,
         grace_periods_are_a_tenth_longer_than_the_longest_drain,
+        the_image_is_built_from_all_that_the_binary_includes,
     ):
         check(test.__name__.replace("_", " "), test, rendered)
     check("compose names only what is there", compose_names_only_what_is_there, args.penstock)
