@@ -140,7 +140,7 @@ export PENSTOCK_NATS_SERVER=$venv/bin/nats-server
 
 # ONNX's own cases come with the wheel; real models come out of other wheels, which are fetched and never imported.
 PENSTOCK_ONNX_DATA=$("$venv/bin/python" -c 'import os, onnx; print(os.path.dirname(onnx.__file__))')/backend/test/data
-wheels=(magika==1.0.3 rapidocr-onnxruntime==1.4.4)
+wheels=(magika==1.0.3 rapidocr-onnxruntime==1.4.4 silero-vad==6.2.1)
 sum=$(cat tests/fixtures/models/real.py <(echo "${wheels[@]}") | sha256sum | cut -c1-16)
 PENSTOCK_REAL_MODELS=$cache/real-$sum
 if [ ! -e "$PENSTOCK_REAL_MODELS/.done" ]; then
