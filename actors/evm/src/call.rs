@@ -122,8 +122,9 @@ pub fn call(
     outcome.unwrap_or_else(|error| CallOutcome::Invalid(error.to_string()))
 }
 
-/// The least gas with which the call returns, as [`CallOutcome::Returned::gas_used`], at today's price of inference. Any
-/// other outcome is that of the call with as much gas as it may have.
+/// Gas with which the call returns, as [`CallOutcome::Returned::gas_used`], at today's price of inference: the least for a
+/// plain transfer, else at most 1.5 % more than the least. Any other outcome is that of the call with as much gas as it
+/// may have.
 #[must_use]
 pub fn estimate(
     state: &dyn Backend,

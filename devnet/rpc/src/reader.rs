@@ -364,7 +364,7 @@ pub trait ChainReader: Send + Sync + 'static {
         overrides: Overrides,
     ) -> Result<Bytes, RpcError>;
 
-    /// The least gas limit with which the call succeeds, inference included.
+    /// A gas limit with which the call succeeds, inference included: at most 1.5 % above the least.
     async fn estimate(
         &self,
         request: TransactionRequest,

@@ -238,9 +238,15 @@ fn a_creation_is_called_and_estimated_too() {
 #[test]
 fn the_estimate_of_a_plain_transfer_is_exact() {
     let devnet = Devnet::new();
-    let outcome = estimated(&devnet, &request(Address::repeat_byte(5), vec![]));
-    let CallOutcome::Returned { gas_used, .. } = outcome else {
-        panic!("it returns: {outcome:?}");
-    };
-    assert_eq!(gas_used, 21_000);
+    for value in [0, 1] {
+        let transfer = CallRequest {
+            value: U256::from(value),
+            ..request(Address::repeat_byte(5), vec![])
+        };
+        let outcome = estimated(&devnet, &transfer);
+        let CallOutcome::Returned { gas_used, .. } = outcome else {
+            panic!("it returns: {outcome:?}");
+        };
+        assert_eq!(gas_used, 21_000);
+    }
 }
