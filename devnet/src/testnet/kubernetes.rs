@@ -158,7 +158,11 @@ fn entries(
 /// Files of a mounted Secret. Kubernetes' own entries begin with dots.
 fn read(folder: &Path) -> eyre::Result<BTreeMap<String, String>> {
     let mut files = BTreeMap::new();
-    if !folder.is_dir() {
+    // What can't be read must not be taken for nothing: new keys would stand in the place of the old.
+    if !folder
+        .try_exists()
+        .wrap_err_with(|| format!("can't read {}", folder.display()))?
+    {
         return Ok(files);
     }
     for entry in
@@ -214,6 +218,17 @@ mod tests {
         broken.insert("shard-3.key".into(), "no key".into());
         let error = made(&broken).expect_err("no key");
         assert!(error.to_string().contains("shard-3.key"), "{error}");
+    }
+
+    #[test]
+    fn a_file_in_the_place_of_the_kept_folder_is_refused() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let absent = folder.path().join("absent");
+        assert_eq!(read(&absent).expect("nothing is kept"), BTreeMap::new());
+        let file = folder.path().join("file");
+        fs::write(&file, "no folder").expect("a file");
+        let error = read(&file).expect_err("no folder");
+        assert!(error.to_string().contains("file"), "{error}");
     }
 
     #[test]
