@@ -305,7 +305,8 @@ async fn the_junk_of_a_hostile_contract_costs_no_more_than_its_senders_credit() 
             decimals: truth.decimals,
         },
         junk: 200u64.try_into().expect("two hundred"),
-    };
+    }
+    .abi_encode();
     // Only shards that have said hello are counted.
     let before = loop {
         let (shards, answers) = answered(&provider).await;
@@ -315,7 +316,7 @@ async fn the_junk_of_a_hostile_contract_costs_no_more_than_its_senders_credit() 
         tokio::time::sleep(Duration::from_millis(10)).await;
     };
     let receipt = alice
-        .send(&provider, Some(junk), call.abi_encode().into(), GAS)
+        .send(&provider, Some(junk), call.clone().into(), GAS)
         .await;
     assert!(receipt.status());
     assert_eq!(answers(&receipt).len(), 1, "the execution asks for one");
@@ -339,17 +340,7 @@ async fn the_junk_of_a_hostile_contract_costs_no_more_than_its_senders_credit() 
     // What was wasted is debt now: the next contract of this sender finds no credit, and is served all the same.
     let (again, _) = risk_probe(&provider, &mut alice, "JunkUnderPlaceholder").await;
     let before = answered(&provider).await.1;
-    let call = Probes::runCall {
-        row: rows[0].input.clone(),
-        truth: Number {
-            value: truth.value,
-            decimals: truth.decimals,
-        },
-        junk: 200u64.try_into().expect("two hundred"),
-    };
-    let receipt = alice
-        .send(&provider, Some(again), call.abi_encode().into(), GAS)
-        .await;
+    let receipt = alice.send(&provider, Some(again), call.into(), GAS).await;
     assert!(receipt.status());
     assert_eq!(
         answered(&provider).await.1,
