@@ -32,6 +32,8 @@ pub mod boot;
 
 pub mod audit;
 
+pub mod snapshot;
+
 pub mod follower;
 
 pub mod gateway;

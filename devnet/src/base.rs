@@ -10,6 +10,7 @@ use penstock_actors::boot;
 use penstock_actors::chain::{ChainHandle, OwnBlocks, chain};
 use penstock_actors::follower::FollowerActor;
 use penstock_actors::results::{ResultBook, Vouch};
+use penstock_actors::snapshot::{self, SnapshotError};
 use penstock_evm::{ChainSpec, Genesis};
 use penstock_rpc::DevAccounts;
 use penstock_rules::message::Role;
@@ -19,6 +20,7 @@ use penstock_wire::memory::Journals;
 use penstock_wire::nats::{NatsConfig, NatsRole, NatsTls, Secret};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use tracing::warn;
 
 /// The store's folder in the data folder.
 pub const STORE_FOLDER: &str = "store";
@@ -81,10 +83,13 @@ impl Base {
         let data = DataFolder::open(config)?;
         let store = open_store(config, data.path())?;
         let genesis = genesis_of(&store, config, &accounts, &models)?;
+        let (transport, transport_text) = transport_of(config, &genesis, &store).await?;
+        if config.nats.url.is_some() {
+            begin(config, &genesis, &store, &transport).await?;
+        }
         let head = boot::open(&store, &genesis)?;
         let spec = head.spec.clone();
         let (publisher, chain) = chain(head);
-        let (transport, transport_text) = transport_of(config, &genesis, &store).await?;
         for model in &models {
             transport
                 .blobs
@@ -121,6 +126,27 @@ impl Base {
             follower,
             data,
         })
+    }
+}
+
+/// Begins an empty store with a snapshot, if the configuration allows it and there is one. Where it does not hold, the
+/// log is replayed.
+async fn begin(
+    config: &Config,
+    genesis: &Genesis,
+    store: &Store,
+    transport: &Transport,
+) -> eyre::Result<()> {
+    if store.head().is_some() || config.store.archive || !config.store.from_snapshot {
+        return Ok(());
+    }
+    match snapshot::restore(transport, store, &genesis.spec).await {
+        Ok(_) => Ok(()),
+        Err(SnapshotError::Store(error)) => Err(error.into()),
+        Err(error) => {
+            warn!(%error, "the whole block log is replayed");
+            Ok(())
+        }
     }
 }
 

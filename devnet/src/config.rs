@@ -274,6 +274,11 @@ pub struct StoreConfig {
     pub history_blocks: u64,
     /// Keep the state of every block.
     pub archive: bool,
+    /// Begin an empty store with a snapshot of the state, where the block log is over NATS and there is one. An archive
+    /// never does.
+    pub from_snapshot: bool,
+    /// A producer stores a snapshot of the state after each block of its own whose number is a multiple of this. 0: none.
+    pub snapshot_every: u64,
 }
 
 impl Default for ChainConfig {
@@ -326,6 +331,8 @@ impl Default for StoreConfig {
         Self {
             history_blocks: 1_024,
             archive: false,
+            from_snapshot: true,
+            snapshot_every: 10_000,
         }
     }
 }

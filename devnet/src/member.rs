@@ -25,6 +25,7 @@ use penstock_actors::producer::{Leading, ProducerActor, ProducerConfig};
 use penstock_actors::results::Vouch;
 use penstock_actors::scheduler::{SchedulerActor, SchedulerConfig};
 use penstock_actors::shell::{self, now};
+use penstock_actors::snapshot;
 use penstock_rpc::{ServerConfig, ServerHandle};
 use penstock_rules::Machine;
 use penstock_rules::ids::{Epoch, Micros, Seq};
@@ -429,6 +430,11 @@ fn start_producer(
             Start::Standby(Micros(slot.0.saturating_mul(config.producer.missed_slots)))
         }
     };
+    let every = config.store.snapshot_every;
+    if every > 0 {
+        let (chain, blobs) = (base.chain.clone(), base.transport.blobs.clone());
+        tokio::spawn(snapshot::keep(chain, blobs, every, key.address()));
+    }
     Ok(penstock_actors::producer::start(
         ProducerConfig {
             timetable,

@@ -4,7 +4,7 @@ use crate::trie::Trie;
 use alloy_primitives::{Address, B256, Bytes, U256, keccak256};
 use alloy_trie::TrieAccount;
 use penstock_rules::ids::Height;
-use penstock_rules::state::{Account, StateDiff, StateRead};
+use penstock_rules::state::{Account, AccountChange, CodeChange, SlotChange, StateDiff, StateRead};
 use revm::bytecode::Bytecode;
 use std::collections::BTreeSet;
 use std::convert::Infallible;
@@ -158,6 +158,59 @@ impl State {
         self.accounts.len()
     }
 
+    /// Gives the whole state in parts of at most `items` accounts, slots and codes, by ascending address, slot and hash:
+    /// applied to an empty state in that order they make it again.
+    ///
+    /// # Errors
+    /// What `take` says.
+    pub fn export<E>(
+        &self,
+        items: usize,
+        mut take: impl FnMut(StateDiff) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let (mut part, mut count) = (StateDiff::default(), 0);
+        let mut full = |part: &mut StateDiff| {
+            count += 1;
+            match count < items {
+                true => Ok(()),
+                false => {
+                    count = 0;
+                    take(std::mem::take(part))
+                }
+            }
+        };
+        let mut addresses: Vec<_> = self.accounts.keys().copied().collect();
+        addresses.sort_unstable();
+        for address in addresses {
+            let Some(entry) = self.accounts.get(&address) else {
+                continue;
+            };
+            part.accounts.push(AccountChange {
+                address,
+                now: vec![entry.account],
+                wiped: false,
+            });
+            full(&mut part)?;
+            let mut slots: Vec<_> = entry.slots.iter().collect();
+            slots.sort_unstable();
+            for (&slot, &now) in slots {
+                part.slots.push(SlotChange { address, slot, now });
+                full(&mut part)?;
+            }
+        }
+        let mut codes: Vec<_> = self.codes.iter().collect();
+        codes.sort_unstable_by_key(|(hash, _)| **hash);
+        for (&hash, code) in codes {
+            let code = code.original_bytes();
+            part.codes.push(CodeChange { hash, code });
+            full(&mut part)?;
+        }
+        if part == StateDiff::default() {
+            return Ok(());
+        }
+        take(part)
+    }
+
     pub(crate) fn account_at(&self, address: Address) -> Option<Account> {
         self.accounts.get(&address).map(|entry| entry.account)
     }
@@ -208,7 +261,6 @@ impl StateRead for State {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use penstock_rules::state::{AccountChange, CodeChange, SlotChange};
     use proptest::prelude::*;
     use std::collections::BTreeMap;
 
@@ -236,6 +288,50 @@ mod tests {
             0u8..8,
             proptest::collection::vec((0u8..6, 0u8..3), 0..5),
         )
+    }
+
+    /// Parts of any size make the same state again, codes included, and none is larger than asked for.
+    #[test]
+    fn a_state_is_made_again_from_its_parts() {
+        let mut diff = StateDiff::default();
+        for who in 1u8..20 {
+            let address = Address::repeat_byte(who);
+            let code = Bytes::from(vec![who; 3]);
+            let hash = keccak256(&code);
+            let account = Account {
+                nonce: who.into(),
+                balance: U256::from(who),
+                code_hash: hash,
+            };
+            diff.accounts.push(AccountChange {
+                address,
+                now: vec![account],
+                wiped: false,
+            });
+            diff.codes.push(CodeChange { hash, code });
+            for slot in 1..=who % 5 {
+                let (slot, now) = (U256::from(slot), U256::from(who));
+                diff.slots.push(SlotChange { address, slot, now });
+            }
+        }
+        let mut state = State::empty();
+        state.apply(&diff);
+        for items in [1, 2, 7, 1_000] {
+            let mut again = State::empty();
+            let take = |part: StateDiff| {
+                assert!(part.accounts.len() + part.slots.len() + part.codes.len() <= items);
+                again.apply(&part);
+                Ok::<_, Infallible>(())
+            };
+            let Ok(()) = state.export(items, take);
+            assert_eq!(again.root(), state.root());
+            for code in &diff.codes {
+                let Ok(found) = again.code(code.hash);
+                assert_eq!(found, code.code);
+            }
+        }
+        let none = State::empty().export(1, |_| Err(()));
+        assert_eq!(none, Ok(()), "nothing is no part");
     }
 
     proptest! {

@@ -217,6 +217,25 @@ impl Store {
         Ok(())
     }
 
+    /// Keeps hashes of blocks before the first one that will be committed: a chain that begins with a snapshot knows
+    /// what `BLOCKHASH` reaches, without the blocks. On disk when it returns.
+    ///
+    /// # Errors
+    /// [`StoreError::OutOfOrder`] where the store has a block; else the database failed.
+    pub fn put_ancestors(&self, ancestors: &[(Height, B256)]) -> Result<(), StoreError> {
+        self.write(|| {
+            if let (Some((head, _)), Some(&(height, _))) = (self.head(), ancestors.first()) {
+                return Err(StoreError::OutOfOrder { height, head });
+            }
+            let mut batch = Batch::default();
+            for (height, hash) in ancestors {
+                batch.insert(keys::height_of(*hash), encode(height));
+                batch.insert(keys::at(Kind::HashOf, *height), encode(hash));
+            }
+            Ok(self.inner.chain.apply_batch(batch)?)
+        })
+    }
+
     /// The block at this height.
     ///
     /// # Errors

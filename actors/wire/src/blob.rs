@@ -51,4 +51,24 @@ pub trait BlobStore: Send + Sync + 'static {
     /// # Errors
     /// See [`BlobError`].
     async fn list(&self) -> Result<Vec<B256>, BlobError>;
+
+    /// Removes a blob. One that is not there is no error.
+    ///
+    /// # Errors
+    /// See [`BlobError`].
+    async fn remove(&self, hash: B256) -> Result<(), BlobError>;
+
+    /// Lets a name stand for a blob, whatever it stood for before. The name is no hash.
+    ///
+    /// Over the memory bus a name is gone with the process: nobody else could ask for it.
+    ///
+    /// # Errors
+    /// See [`BlobError`].
+    async fn point(&self, name: &str, to: B256) -> Result<(), BlobError>;
+
+    /// What a name stands for. **Anyone who may store blobs may point names**: what is found has to be checked.
+    ///
+    /// # Errors
+    /// See [`BlobError`].
+    async fn pointed(&self, name: &str) -> Result<Option<B256>, BlobError>;
 }

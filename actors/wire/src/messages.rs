@@ -54,6 +54,7 @@ messages! {
     17 v 1 "prefetch" Prefetch;
     24 v 1 "node_beat" NodeBeat;
     25 v 1 "evidence" Evidence;
+    26 v 1 "snapshot" Snapshot;
     32 v 1 "log_entry" LogEntry;
     33 v 1 "epoch_claim" EpochClaim;
     34 v 1 "queue_batch" QueueBatch;
@@ -101,6 +102,20 @@ pub struct BlobIndex {
     pub size: u64,
     /// How many journal items before this one are its pieces.
     pub pieces: u64,
+}
+
+/// The state after a block, in parts that are blobs. Whoever reads it checks the block against the log and the parts
+/// against the block's state root.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// The block.
+    pub block: Block,
+    /// Where it stands in the block log.
+    pub log_seq: Seq,
+    /// The state after it: blobs, each the RLP of a `StateDiff`, to be applied in this order.
+    pub parts: Vec<B256>,
+    /// The snapshot before: kept for who is still reading it.
+    pub previous: Option<B256>,
 }
 
 #[cfg(test)]

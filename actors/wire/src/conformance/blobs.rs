@@ -39,3 +39,24 @@ pub(super) async fn blobs_survive_a_crash(backend: &mut dyn Backend) {
         assert_eq!(store.get(keccak256(&blob)).await, Ok(Some(blob)));
     }
 }
+
+pub(super) async fn names_stand_for_blobs_and_blobs_can_be_removed(backend: &mut dyn Backend) {
+    let (store, other) = (backend.connect().await.blobs, backend.connect().await.blobs);
+    assert_eq!(store.pointed("snapshot").await, Ok(None));
+    let first = store.put(Bytes::from_static(b"first")).await.expect("put");
+    let second = store.put(Bytes::from_static(b"second")).await.expect("put");
+    for hash in [first, second] {
+        store.point("snapshot", hash).await.expect("pointed");
+        assert_eq!(other.pointed("snapshot").await, Ok(Some(hash)));
+    }
+    assert_eq!(other.pointed("another").await, Ok(None));
+    other.remove(first).await.expect("removed");
+    other.remove(first).await.expect("removed already");
+    assert_eq!(store.get(first).await, Ok(None));
+    assert_eq!(store.list().await, Ok(vec![second]), "a name is no blob");
+    assert_eq!(store.put(Bytes::from_static(b"first")).await, Ok(first));
+    assert!(
+        other.get(first).await.expect("asked").is_some(),
+        "put again"
+    );
+}

@@ -270,4 +270,5 @@ cases! {
     queue::queues_are_apart_and_survive_a_crash,
     blobs::a_blob_comes_back_by_its_hash,
     blobs::blobs_survive_a_crash,
+    blobs::names_stand_for_blobs_and_blobs_can_be_removed,
 }

@@ -20,6 +20,7 @@ pub struct MemoryBlobs {
     journal: AsyncJournal,
     /// Where each blob's index item stands, and what it says. Held over a write, so that none is stored twice.
     index: Mutex<BTreeMap<B256, (Seq, BlobIndex)>>,
+    names: Mutex<BTreeMap<String, B256>>,
 }
 
 impl std::fmt::Debug for MemoryBlobs {
@@ -57,6 +58,7 @@ impl MemoryBlobs {
         Ok(Self {
             journal,
             index: Mutex::new(index),
+            names: Mutex::default(),
         })
     }
 }
@@ -113,5 +115,21 @@ impl BlobStore for MemoryBlobs {
 
     async fn list(&self) -> Result<Vec<B256>, BlobError> {
         Ok(self.index.lock().await.keys().copied().collect())
+    }
+
+    /// The journal keeps its pieces, and has it again when it is opened the next time: nothing in one process removes
+    /// blobs, so there is no tombstone.
+    async fn remove(&self, hash: B256) -> Result<(), BlobError> {
+        self.index.lock().await.remove(&hash);
+        Ok(())
+    }
+
+    async fn point(&self, name: &str, to: B256) -> Result<(), BlobError> {
+        self.names.lock().await.insert(name.to_owned(), to);
+        Ok(())
+    }
+
+    async fn pointed(&self, name: &str) -> Result<Option<B256>, BlobError> {
+        Ok(self.names.lock().await.get(name).copied())
     }
 }

@@ -216,6 +216,17 @@ fn samples() -> Vec<(&'static str, Vec<bytes::Bytes>)> {
             outcome_hash: hash(7),
             against: vec![attestation(2), attestation(3)],
         }]),
+        all(&[Snapshot {
+            block: Block {
+                header: Bytes::from_static(b"header"),
+                transactions: vec![],
+                witness: vec![],
+                signature: vec![9; 65].into(),
+            },
+            log_seq: Seq(70_001),
+            parts: vec![hash(1), hash(2)],
+            previous: Some(hash(3)),
+        }]),
         all(&[Withheld {
             hash: hash(1),
             reason: Reason::StaleInput,

@@ -4,7 +4,9 @@ use super::streams::{Names, until_ready};
 use super::{Link, NatsConfig, NatsError};
 use crate::blob::{BLOB_BYTES_MAX, BlobError, BlobStore};
 use alloy_primitives::{B256, keccak256};
-use async_nats::jetstream::object_store::{Config, GetErrorKind, InfoErrorKind, ObjectStore};
+use async_nats::jetstream::object_store::{
+    Config, DeleteErrorKind, GetErrorKind, InfoErrorKind, ObjectStore,
+};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::StreamExt;
@@ -102,5 +104,34 @@ impl BlobStore for NatsBlobs {
         }
         hashes.sort_unstable();
         Ok(hashes)
+    }
+
+    async fn remove(&self, hash: B256) -> Result<(), BlobError> {
+        match self.store.delete(hash.to_string()).await {
+            Ok(()) => Ok(()),
+            Err(error) if error.kind() == DeleteErrorKind::NotFound => Ok(()),
+            Err(error) => Err(unreachable(error)),
+        }
+    }
+
+    async fn point(&self, name: &str, to: B256) -> Result<(), BlobError> {
+        let put = self.store.put(name, &mut &to[..]).await;
+        put.map_err(unreachable)?;
+        Ok(())
+    }
+
+    async fn pointed(&self, name: &str) -> Result<Option<B256>, BlobError> {
+        let mut object = match self.store.get(name).await {
+            Ok(object) => object,
+            Err(error) if error.kind() == GetErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(unreachable(error)),
+        };
+        let mut to = B256::ZERO;
+        // Anyone may have written it: another length is no name of ours.
+        if object.info().size != to.len() {
+            return Ok(None);
+        }
+        object.read_exact(&mut to[..]).await.map_err(unreachable)?;
+        Ok(Some(to))
     }
 }
