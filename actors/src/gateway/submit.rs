@@ -17,6 +17,10 @@ use tracing::{info, warn};
 /// Pause before a transaction that no mempool saw is sent again: a tenth of a take-over.
 const NO_MEMPOOL_PAUSE: Duration = Duration::from_millis(250);
 
+/// Wait for a mempool's answer before the transaction is sent again: one whose machine was cut off never answers, and
+/// the bus takes seconds to notice. Longer than a loaded mempool takes, so that few are asked twice.
+const UNANSWERED: Duration = Duration::from_secs(2);
+
 /// What comes of a request.
 type Reply = Result<bytes::Bytes, BusError>;
 
@@ -25,7 +29,7 @@ impl TxSubmitter for Gateway {
     async fn send_raw(&self, raw: Bytes) -> Result<TxHash, Refusal> {
         let hash = hash_of(&raw);
         self.pool.submitting(hash);
-        let result = self.submit(raw).await;
+        let result = self.submit(hash, raw).await;
         self.pool.answered(hash);
         result
     }
@@ -51,15 +55,23 @@ impl TxSubmitter for Gateway {
 }
 
 impl Gateway {
-    async fn submit(&self, raw: Bytes) -> Result<TxHash, Refusal> {
+    async fn submit(&self, hash: TxHash, raw: Bytes) -> Result<TxHash, Refusal> {
         let spec = self.head().chain.spec.clone();
         // The sender is recovered here too, beside the request, so that the pool shows the transaction at once.
         let envelope = raw.clone();
         let recovered = tokio::task::spawn_blocking(move || recover(&envelope, &spec));
         let subject = self.subjects.submit();
         let message = encode(&Submit { raw });
-        let reply = self.ask_mempool(&subject, &message).await;
-        let hash = answer(reply)?;
+        let (reply, asked) = self.ask_mempool(&subject, &message).await;
+        let hash = match (answer(reply), asked) {
+            // It is the transaction that was sent before: its answer was lost, it was not. The pool shows what the
+            // durable stream has.
+            (Err(Refusal::AlreadyKnown), Asked::Again) => return Ok(hash),
+            (Err(Refusal::NonceTooLow { .. }), Asked::Again) if self.is_included(hash) => {
+                return Ok(hash);
+            }
+            (answer, _) => answer?,
+        };
         match recovered.await {
             Ok(Ok(tx)) => self.pool.insert(tx),
             Ok(Err(error)) => warn!(%hash, %error, "taken by the mempool, but not read here"),
@@ -70,22 +82,40 @@ impl Gateway {
     }
 }
 
+/// How often a mempool was asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asked {
+    Once,
+    /// An earlier request had no answer, and may have been taken.
+    Again,
+}
+
 impl Gateway {
     /// Asks whichever mempool leads. While a standby takes over there is none for a few seconds: nobody saw the
-    /// transaction, so it is sent again.
-    async fn ask_mempool(&self, subject: &str, message: &bytes::Bytes) -> Reply {
+    /// transaction, so it is sent again. It is too where no answer comes: taken twice it is one.
+    async fn ask_mempool(&self, subject: &str, message: &bytes::Bytes) -> (Reply, Asked) {
         let timeout = self.config.submit_timeout;
-        let began = Instant::now();
+        let (began, mut times) = (Instant::now(), Asked::Once);
         loop {
             let left = timeout.saturating_sub(began.elapsed());
-            let asked = self.transport.bus.request(subject, message.clone(), left);
+            let wait = left.min(UNANSWERED);
+            let asked = self.transport.bus.request(subject, message.clone(), wait);
             match asked.await {
                 Err(BusError::NoResponder(_)) if began.elapsed() + NO_MEMPOOL_PAUSE < timeout => {
                     tokio::time::sleep(NO_MEMPOOL_PAUSE).await;
                 }
-                reply => return reply,
+                Err(BusError::Timeout { .. }) if began.elapsed() < timeout => {
+                    times = Asked::Again;
+                }
+                reply => return (reply, times),
             }
         }
+    }
+
+    fn is_included(&self, hash: TxHash) -> bool {
+        self.store
+            .tx_location(hash)
+            .is_ok_and(|place| place.is_some())
     }
 }
 
