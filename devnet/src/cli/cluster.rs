@@ -105,6 +105,18 @@ pub enum KeyCommand {
 /// What to do with the block log.
 #[derive(Debug, Subcommand)]
 pub enum LogCommand {
+    /// Print what stands in the block log: take-overs and blocks, with who signed them.
+    Show {
+        /// Configuration of a node: says where the NATS servers are.
+        #[arg(long, short, value_name = "FILE")]
+        config: PathBuf,
+        /// First position to print.
+        #[arg(long, default_value_t = 1, value_name = "SEQ")]
+        from: u64,
+        /// One JSON object per line.
+        #[arg(long)]
+        json: bool,
+    },
     /// Write the blocks of a data folder into an empty block log: after the log was lost.
     Rebuild {
         /// Data folder that holds the chain. No node may run on it.

@@ -6,7 +6,7 @@ mod doctor;
 mod init;
 mod install;
 mod key;
-mod log;
+pub mod log;
 mod model;
 mod node;
 mod replay;

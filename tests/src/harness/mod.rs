@@ -3,7 +3,9 @@
 pub mod cluster;
 mod contract;
 mod needs;
+pub mod net;
 mod process;
+pub mod testnet;
 mod wallet;
 
 pub use contract::{Number, Probes, Row, artifact, close, float, number, probe, rows};
