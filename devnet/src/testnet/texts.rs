@@ -127,7 +127,7 @@ pub(super) fn nats_conf(host: &str, servers: &[String], users: &[User]) -> Strin
         "cert_file: \"{ETC}/nats.pem\", key_file: \"{ETC}/nats.pem.key\", ca_file: \"{ETC}/ca.pem\", verify: true"
     );
     let mut out = format!(
-        "server_name: \"{host}\"\nlisten: \"0.0.0.0:4222\"\nhttp: \"127.0.0.1:8222\"\nmax_payload: {MESSAGE_BYTES_MAX}\n\n# A process whose machine is gone is noticed in seconds: until then requests still go to it.\nping_interval: \"2s\"\nping_max: 2\n\n# Each write is on disk before it is acknowledged: what was accepted survives a power cut of all machines.\njetstream {{ store_dir: \"{VAR}/nats\", sync_interval: always }}\n\ntls {{ {files} }}\n\ncluster {{\n  name: penstock\n  listen: \"0.0.0.0:6222\"\n  routes: [{}]\n  ping_interval: 2s\n  tls {{ {files} }}\n}}\n\n",
+        "server_name: \"{host}\"\nlisten: \"0.0.0.0:4222\"\n# By name: servers tell each other and clients where they are, and certificates know no addresses.\nclient_advertise: \"{host}:4222\"\nhttp: \"127.0.0.1:8222\"\nmax_payload: {MESSAGE_BYTES_MAX}\n\n# A process whose machine is gone is noticed in seconds: until then requests still go to it.\nping_interval: \"2s\"\nping_max: 2\n\n# Each write is on disk before it is acknowledged: what was accepted survives a power cut of all machines.\njetstream {{ store_dir: \"{VAR}/nats\", sync_interval: always }}\n\ntls {{ {files} }}\n\ncluster {{\n  name: penstock\n  listen: \"0.0.0.0:6222\"\n  advertise: \"{host}:6222\"\n  routes: [{}]\n  ping_interval: 2s\n  tls {{ {files} }}\n}}\n\n",
         routes.join(", ")
     );
     out.push_str(&users_conf(users));
