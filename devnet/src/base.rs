@@ -15,12 +15,18 @@ use penstock_evm::{ChainSpec, Genesis};
 use penstock_rpc::DevAccounts;
 use penstock_rules::message::Role;
 use penstock_store::{Store, StoreConfig};
-use penstock_wire::Transport;
 use penstock_wire::memory::Journals;
 use penstock_wire::nats::{NatsConfig, NatsRole, NatsTls, Secret};
+use penstock_wire::{BlobError, Transport};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use tracing::warn;
+use std::time::{Duration, Instant};
+use tracing::{info, warn};
+
+/// How long servers without a leader are waited for: an election takes 4 to 9 s, on a loaded machine up to 15.
+const BLOBS_PATIENCE: Duration = Duration::from_secs(30);
+/// Pause between two tries.
+const BLOBS_PAUSE: Duration = Duration::from_millis(500);
 
 /// The store's folder in the data folder.
 pub const STORE_FOLDER: &str = "store";
@@ -91,11 +97,7 @@ impl Base {
         let spec = head.spec.clone();
         let (publisher, chain) = chain(head);
         for model in &models {
-            transport
-                .blobs
-                .put(model.bytes.clone().into())
-                .await
-                .wrap_err_with(|| format!("model {} can't be stored", model.cid))?;
+            put_model(&transport, model).await?;
         }
         let results = ResultBook::default();
         // Followed first, so that nothing falls between what is read and what comes.
@@ -146,6 +148,24 @@ async fn begin(
         Err(error) => {
             warn!(%error, "the whole block log is replayed");
             Ok(())
+        }
+    }
+}
+
+/// Stores a model's file, where shards find it. Servers that were just started elect a leader first, which takes
+/// seconds.
+async fn put_model(transport: &Transport, model: &LoadedModel) -> eyre::Result<()> {
+    let began = Instant::now();
+    loop {
+        match transport.blobs.put(model.bytes.clone().into()).await {
+            Err(BlobError::Unreachable(why)) if began.elapsed() < BLOBS_PATIENCE => {
+                info!(model = model.cid, why, "blob store is not ready yet");
+                tokio::time::sleep(BLOBS_PAUSE).await;
+            }
+            put => {
+                put.wrap_err_with(|| format!("model {} can't be stored", model.cid))?;
+                return Ok(());
+            }
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Blobs in a JetStream object store, by keccak256.
 
 use super::streams::{Names, until_ready};
-use super::{Link, NatsConfig, NatsError};
+use super::{Link, NatsConfig, NatsError, NatsRole};
 use crate::blob::{BLOB_BYTES_MAX, BlobError, BlobStore};
 use alloy_primitives::{B256, keccak256};
 use async_nats::jetstream::object_store::{
@@ -33,7 +33,14 @@ impl NatsBlobs {
         let store = until_ready(&bucket, || async {
             match link.jetstream.get_object_store(&bucket).await {
                 Ok(store) => Ok(store),
-                Err(_) => link.jetstream.create_object_store(wanted()).await,
+                // A shard waits until a node has made it.
+                Err(error) if matches!(config.role, Some(NatsRole::Shard(_))) => {
+                    Err(error.to_string())
+                }
+                Err(_) => {
+                    let made = link.jetstream.create_object_store(wanted()).await;
+                    made.map_err(|error| error.to_string())
+                }
             }
         });
         Ok(Self {
