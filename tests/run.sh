@@ -87,6 +87,9 @@ if [ "$(id -u)" -eq 0 ]; then
   # Links that carry one way alone, and links that are slow.
   command -v nft >/dev/null 2>&1 || debian+=(nftables)
   command -v iptables >/dev/null 2>&1 || debian+=(iptables)
+  # Bare machines with a systemd of their own.
+  command -v systemd-nspawn >/dev/null 2>&1 || debian+=(systemd-container)
+  command -v debootstrap >/dev/null 2>&1 || debian+=(debootstrap)
 fi
 if [ ${#debian[@]} -gt 0 ]; then
   if [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null 2>&1 && [ "${1:-}" != --check ]; then
@@ -230,6 +233,11 @@ fi
 export PENSTOCK_BIN=$CARGO_TARGET_DIR/debug/penstock
 counted "real clients" tests/clients/run.sh
 counted "Kubernetes manifests" tests/k8s/run.sh
+if [ "$(id -u)" -eq 0 ]; then
+  counted "three bare machines" "$venv/bin/python" tests/machines/run.py
+else
+  say "        three bare machines: only as root"
+fi
 if [ -n "${PENSTOCK_TEST_IMAGES:-}" ]; then
   counted "images" tests/images/run.sh
 else

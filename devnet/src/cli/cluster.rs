@@ -117,6 +117,12 @@ pub enum LogCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Print height and hash of the last block in a data folder.
+    Head {
+        /// Data folder that holds the chain. No node may run on it.
+        #[arg(long, value_name = "DIR")]
+        from: PathBuf,
+    },
     /// Write the blocks of a data folder into an empty block log: after the log was lost.
     Rebuild {
         /// Data folder that holds the chain. No node may run on it.

@@ -1,5 +1,5 @@
-//! `penstock log show`: what stands in the block log, and who signed it. `penstock log rebuild`: a lost block log, from a
-//! node's copy.
+//! `penstock log show`: what stands in the block log, and who signed it. `penstock log head`: where a node's copy ends.
+//! `penstock log rebuild`: a lost block log, from such a copy.
 
 use crate::base::{nats_config, open_store};
 use crate::cli::{LogCommand, ProcessArgs};
@@ -14,6 +14,7 @@ use penstock_evm::Genesis;
 use penstock_evm::attest::signer_of;
 use penstock_rules::block::Block;
 use penstock_rules::ids::{Epoch, Height, Seq};
+use penstock_store::Store;
 use penstock_wire::{BlockLog, LogRecord, Transport, decode, encode};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -116,6 +117,11 @@ pub fn run(command: LogCommand) -> eyre::Result<()> {
         })
     };
     match command {
+        LogCommand::Head { from } => {
+            let (height, hash) = head_of(&open_store(&Config::default(), &from)?, &from)?;
+            println!("{height} {hash}");
+            Ok(())
+        }
         LogCommand::Rebuild { from, config } => {
             super::runtime()?.block_on(rebuild(&read(config)?, &from))
         }
@@ -162,15 +168,18 @@ async fn show(config: &Config, from: Seq, json: bool) -> eyre::Result<()> {
     Ok(())
 }
 
+fn head_of(store: &Store, from: &Path) -> eyre::Result<(Height, B256)> {
+    let head = store.head();
+    head.ok_or_else(|| eyre!("{} holds no block", from.display()))
+}
+
 /// Writes all blocks of a data folder into an empty log, each at the position that it had: places of former take-overs
 /// are filled with take-overs of nobody. So every node's copy fits the new log, and the next producer takes over there.
 async fn rebuild(config: &Config, from: &Path) -> eyre::Result<()> {
     let store = open_store(config, from)?;
     let genesis =
         boot::stored_genesis(&store)?.ok_or_else(|| eyre!("{} holds no chain", from.display()))?;
-    let (head, _) = store
-        .head()
-        .ok_or_else(|| eyre!("{} holds no block", from.display()))?;
+    let (head, _) = head_of(&store, from)?;
     let transport = connect(config, &genesis).await?;
     let log: &dyn BlockLog = transport.log.as_ref();
     if log.last().await? != Seq(0) {
