@@ -129,4 +129,29 @@ if read -r p _ f _ < <(grep -E '^[0-9]+ passed, [0-9]+ failed$' "$output"); then
 else
   bad "the testnet in containers ended before its end"
 fi
+
+# --- compose.yaml ----------------------------------------------------------------------------------------------------
+
+podman tag "$image" localhost/penstock:latest
+cat >"$scratch/compose.sh" <<'END'
+ip link set lo up
+compose() { "$PENSTOCK_VENV/bin/podman-compose" --no-ansi "$@"; }
+demo() { "$PENSTOCK_BIN" demo --rpc-url "http://127.0.0.1:$1" --transactions 10; }
+# waits PORT: until that gateway answers the demo, so all of it is up.
+waits() { for _ in $(seq 60); do if demo "$1"; then return 0; fi; sleep 2; done; return 1; }
+status=0
+compose up --detach --no-build && waits 8545 && echo "passed: up" || status=1
+podman kill penstock_node-1_1 && waits 8547 && echo "passed: without one" || status=1
+[ "$status" -eq 0 ] || podman ps --all
+compose down --volumes
+exit "$status"
+END
+if unshare --net bash "$scratch/compose.sh" >"$scratch/compose.log" 2>&1; then
+  ok "compose.yaml: three nodes come up, and the demo passes"
+  ok "compose.yaml: it passes when one of them is killed"
+else
+  tail -n 40 "$scratch/compose.log"
+  bad "compose.yaml"
+fi
+podman rmi localhost/penstock:latest >/dev/null 2>&1
 finish

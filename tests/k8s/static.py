@@ -209,31 +209,42 @@ def accepts_its_command_line(binary, objects, pod, secrets):
 def compose_names_only_what_is_there(binary):
     """compose.yaml: services, volumes, files and Services' names, and command lines by the real binary."""
     (compose,) = load((REPOSITORY / "compose.yaml").read_text())
-    services, files = compose["services"], compose["configs"]
-    used_files, used_volumes, checked = set(), set(), 0
+    services = compose["services"]
+    used_volumes, checked = set(), 0
     for title, service in services.items():
         assert set(service.get("depends_on") or []) <= set(services), f"{title} depends on nobody"
-        for volume in service.get("volumes") or []:
-            used_volumes.add(volume.split(":")[0])
-        targets = {}
-        for config in service["configs"]:
-            used_files.add(config["source"])
-            targets[config["target"]] = REPOSITORY / files[config["source"]]["file"]
-            assert targets[config["target"]].is_file(), f"{title}: {config['source']} has no file"
+        mounts = {}
+        for volume in service["volumes"]:
+            source, target, *_ = volume.split(":")
+            if not source.startswith("./"):
+                used_volumes.add(source)
+                continue
+            mounts[target] = REPOSITORY / source
+            assert mounts[target].is_dir(), f"{title}: there is no {source}"
+
+        def here(part):
+            """A path in a mounted folder, on this machine."""
+            folder, _, name = part.rpartition("/")
+            return str(mounts[folder] / name) if folder in mounts else part
+
         if service["command"][0] in ("node", "shard"):
             done = subprocess.run(
-                [binary, *(str(targets.get(part, part)) for part in service["command"]), "--check-config"],
+                [binary, *map(here, service["command"]), "--check-config"],
                 env={"PATH": "/usr/bin:/bin", **service["environment"]},
                 capture_output=True,
                 text=True,
             )
             assert done.returncode == 0, f"{title}: {done.stdout}{done.stderr}"
             checked += 1
+        else:
+            # What a server's configuration takes from its environment.
+            texts = [(mounts["/etc/nats"] / name).read_text() for name in ("nats.conf", "cluster.conf")]
+            wanted = set(re.findall(r"^\s*\w+: \$(\w+)$", "".join(texts), flags=re.M))
+            equal(set(service["environment"]), wanted, f"{title}: environment")
     equal(checked, 5, "three nodes and two shards")
-    equal(used_files, set(files), "files")
     equal(used_volumes, set(compose["volumes"]), "volumes")
     # The servers that penstock.toml names.
-    toml = tomllib.loads((REPOSITORY / files["penstock.toml"]["file"]).read_text())
+    toml = tomllib.loads((REPOSITORY / "k8s/base/config/penstock.toml").read_text())
     names = {alias for s in services.values() for alias in s.get("networks", {}).get("default", {}).get("aliases", [])}
     equal(set(re.findall(r"//([^:]+):", toml["nats"]["url"])), names)
 
