@@ -10,7 +10,7 @@ use crate::chain::ChainHead;
 use crate::mempool::{Feedback, MempoolActor, next_base_fee};
 use crate::outbox::Outbox;
 use crate::results::ResultBook;
-use crate::shell::{Stop, now};
+use crate::shell::{Stop, listen, now};
 use actix::prelude::*;
 use alloy_primitives::Address;
 use penstock_evm::{DiscoverLimits, Results, discover_lane, multiplier, next_env};
@@ -235,10 +235,7 @@ impl ExtractorActor {
     ) {
         let (bus, addr) = (self.transport.bus.clone(), ctx.address());
         let follow = async move {
-            let mut inbox = match bus.subscribe(&subject, BUS_INBOX).await {
-                Ok(inbox) => inbox,
-                Err(error) => panic!("extractor can't subscribe to {subject}: {error}"),
-            };
+            let mut inbox = listen(&subject, || bus.subscribe(&subject, BUS_INBOX)).await;
             while let Some(first) = inbox.next().await {
                 let mut events = Vec::new();
                 let mut next = Some(first);

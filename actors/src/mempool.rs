@@ -8,7 +8,7 @@
 use crate::chain::{ChainHandle, ChainHead};
 use crate::extractor::{ExtractorActor, FromMempool, Meet, Told};
 use crate::outbox::Outbox;
-use crate::shell::{Stop, now};
+use crate::shell::{Stop, listen, now};
 use actix::prelude::*;
 use alloy_consensus::{Transaction, TxEnvelope};
 use alloy_eips::eip2718::Decodable2718;
@@ -298,10 +298,7 @@ impl MempoolActor {
         let (bus, subject) = (self.transport.bus.clone(), self.subjects.submit());
         let (spec, addr) = (self.head.spec.clone(), ctx.address());
         let serve = async move {
-            let mut inbox = match bus.serve(&subject, GROUP, SUBMIT_INBOX).await {
-                Ok(inbox) => inbox,
-                Err(error) => panic!("mempool can't serve submissions: {error}"),
-            };
+            let mut inbox = listen(&subject, || bus.serve(&subject, GROUP, SUBMIT_INBOX)).await;
             info!("mempool takes transactions");
             while let Some(first) = inbox.next().await {
                 let mut deliveries = vec![first];

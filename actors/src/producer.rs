@@ -2,7 +2,7 @@
 
 use crate::chain::{ChainHandle, ChainHead, OwnBlocks};
 use crate::results::ResultBook;
-use crate::shell::{Stop, now, until};
+use crate::shell::{Stop, listen, now, until};
 use actix::prelude::*;
 use alloy_primitives::B256;
 use penstock_evm::{BlockBuilder, ExecutedBlock, PushError, SigningKey, next_env};
@@ -170,10 +170,8 @@ impl ProducerActor {
     fn follow_bus(&self, ctx: &mut Context<Self>) {
         let (bus, subjects, addr) = (self.transport.bus.clone(), self.subjects, ctx.address());
         let ready = async move {
-            let mut inbox = match bus.subscribe(&subjects.ready(), READY_INBOX).await {
-                Ok(inbox) => inbox,
-                Err(error) => panic!("producer can't subscribe to ready transactions: {error}"),
-            };
+            let subject = subjects.ready();
+            let mut inbox = listen(&subject, || bus.subscribe(&subject, READY_INBOX)).await;
             while let Some(delivery) = inbox.next().await {
                 match decode::<ReadyTx>(&delivery.payload) {
                     Ok(tx) => {
@@ -188,10 +186,8 @@ impl ProducerActor {
         ctx.spawn(ready.into_actor(self));
         let (bus, addr) = (self.transport.bus.clone(), ctx.address());
         let unready = async move {
-            let mut inbox = match bus.subscribe(&subjects.unready(), READY_INBOX).await {
-                Ok(inbox) => inbox,
-                Err(error) => panic!("producer can't subscribe to withdrawals: {error}"),
-            };
+            let subject = subjects.unready();
+            let mut inbox = listen(&subject, || bus.subscribe(&subject, READY_INBOX)).await;
             while let Some(delivery) = inbox.next().await {
                 match decode::<Withdraw>(&delivery.payload) {
                     Ok(gone) => {

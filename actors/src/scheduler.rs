@@ -2,7 +2,7 @@
 //! settled durable and tells all.
 
 use crate::chain::{ChainHandle, ChainHead};
-use crate::shell::{Stop, now};
+use crate::shell::{Stop, listen, now};
 use actix::prelude::*;
 use alloy_primitives::keccak256;
 use bytes::Bytes;
@@ -137,10 +137,7 @@ impl SchedulerActor {
     ) {
         let (bus, addr) = (self.transport.bus.clone(), ctx.address());
         let read = async move {
-            let mut inbox = match bus.subscribe(&subject, INBOX).await {
-                Ok(inbox) => inbox,
-                Err(error) => panic!("scheduler can't subscribe to {subject}: {error}"),
-            };
+            let mut inbox = listen(&subject, || bus.subscribe(&subject, INBOX)).await;
             while let Some(delivery) = inbox.next().await {
                 match decode::<M>(&delivery.payload) {
                     Ok(message) => {
@@ -160,10 +157,7 @@ impl SchedulerActor {
         let (bus, addr) = (self.transport.bus.clone(), ctx.address());
         let (subject, chain_id) = (self.subjects.answers(), self.subjects.chain_id());
         let read = async move {
-            let mut inbox = match bus.subscribe(&subject, INBOX).await {
-                Ok(inbox) => inbox,
-                Err(error) => panic!("scheduler can't subscribe to {subject}: {error}"),
-            };
+            let mut inbox = listen(&subject, || bus.subscribe(&subject, INBOX)).await;
             while let Some(delivery) = inbox.next().await {
                 let payload = delivery.payload;
                 let Ok(event) =

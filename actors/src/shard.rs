@@ -3,7 +3,7 @@
 //! **One GPU, one thread, one process:** the engine lives on its own thread and is spoken to over a channel; the actor
 //! never waits for it.
 
-use crate::shell::{Stop, now};
+use crate::shell::{Stop, listen, now};
 use actix::prelude::*;
 use bytes::Bytes;
 use penstock_evm::{SigningKey, attest};
@@ -165,10 +165,7 @@ impl ShardActor {
     ) {
         let (bus, addr) = (self.transport.bus.clone(), ctx.address());
         let read = async move {
-            let mut inbox = match bus.subscribe(&subject, INBOX).await {
-                Ok(inbox) => inbox,
-                Err(error) => panic!("shard can't subscribe to {subject}: {error}"),
-            };
+            let mut inbox = listen(&subject, || bus.subscribe(&subject, INBOX)).await;
             while let Some(delivery) = inbox.next().await {
                 match decode::<M>(&delivery.payload) {
                     Ok(message) => {

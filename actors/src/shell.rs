@@ -3,7 +3,9 @@
 use actix::dev::ToEnvelope;
 use actix::{Actor, Addr, Context, Handler, Message};
 use penstock_rules::ids::Micros;
+use penstock_wire::{BusError, Subscription};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tracing::warn;
 
 /// The time that machines are told: µs since the Unix epoch.
 ///
@@ -50,6 +52,30 @@ where
     })
 }
 
+/// Pause before a subscription is tried again.
+const LISTEN_RETRY: Duration = Duration::from_millis(250);
+
+/// Subscribes to `what`, however long the bus is away: a machine that is cut off takes over what it no longer hears, and
+/// gives it back when it is there again.
+///
+/// # Panics
+/// Where no repetition would help: the pattern is malformed or forbidden, or the bus closed.
+pub async fn listen<F>(what: &str, mut subscribe: impl FnMut() -> F) -> Subscription
+where
+    F: Future<Output = Result<Subscription, BusError>>,
+{
+    loop {
+        match subscribe().await {
+            Ok(inbox) => return inbox,
+            Err(error) if error.is_transient() => {
+                warn!(what, %error, "can't subscribe yet");
+                tokio::time::sleep(LISTEN_RETRY).await;
+            }
+            Err(error) => panic!("can't subscribe to {what}: {error}"),
+        }
+    }
+}
+
 /// Asks an actor to end. It takes no more messages; what it has under way is finished or left, as its kind allows.
 #[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "()")]
@@ -69,3 +95,36 @@ where
 
 /// Pause between two looks whether an actor has ended.
 const STOP_POLL: Duration = Duration::from_millis(2);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use penstock_wire::memory;
+
+    /// A node that was cut off for longer than a subscription waits ended, and so did its standby after it.
+    #[tokio::test]
+    async fn a_bus_that_is_away_is_waited_for() {
+        let bus = memory::volatile().await.expect("a transport").bus;
+        let mut tries = 0;
+        let mut inbox = listen("news", || {
+            tries += 1;
+            let (bus, away) = (bus.clone(), tries < 3);
+            async move {
+                match away {
+                    true => Err(BusError::Io("no server".into())),
+                    false => bus.subscribe("news", 1).await,
+                }
+            }
+        })
+        .await;
+        bus.publish("news", "hello".into()).await.expect("sent");
+        let heard = inbox.next().await.expect("a message");
+        assert_eq!(&heard.payload[..], b"hello");
+    }
+
+    #[tokio::test]
+    #[should_panic(expected = "permission denied: news")]
+    async fn what_is_forbidden_is_not_tried_again() {
+        listen("news", || async { Err(BusError::Denied("news".into())) }).await;
+    }
+}
