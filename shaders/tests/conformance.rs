@@ -11,8 +11,8 @@ use penstock_shaders::{Executor, Limits, cpu, cpu_portable, gpu};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// Node cases that must pass: the count of the tiers that the engine has promised.
-const NODE_CASES_MIN: usize = 897;
+/// Node cases that must pass: all that the engine takes. It has promised 897, the count of its tiers.
+const NODE_CASES_MIN: usize = 1022;
 
 /// One node case in so many runs on the GPU, too.
 const GPU_STRIDE: usize = 4;

@@ -43,6 +43,7 @@ pub(crate) fn lower_nodes(
         let outputs = match node.op.as_str() {
             "If" => branch(b, node, env, keep)?,
             "Loop" => repeat(b, node, env)?,
+            "Scan" => super::scan::scan(b, node, env)?,
             _ => one(b, node, env, keep).map_err(refused)?,
         };
         for (id, tensor) in node.outputs.iter().zip(outputs) {
@@ -208,7 +209,7 @@ fn branch(
         .map_err(refused)
 }
 
-fn outputs_of(graph: &Subgraph, env: &[Option<Tensor>]) -> Result<Vec<Tensor>> {
+pub(super) fn outputs_of(graph: &Subgraph, env: &[Option<Tensor>]) -> Result<Vec<Tensor>> {
     graph
         .outputs
         .iter()
@@ -295,21 +296,31 @@ fn repeat(
                 "a loop that collects nothing".into(),
             )));
         }
-        let rows: Vec<Tensor> = parts
-            .iter()
-            .map(|part| {
-                let (mut dims, mut strides) = (part.dims.clone(), part.strides.clone());
-                dims.insert(0, 1);
-                strides.insert(0, 0);
-                part.viewed(dims, strides)
-            })
-            .collect();
-        let mut cx = Cx {
-            b,
-            node,
-            inputs: Vec::new(),
-        };
-        out.push(super::shape::joined(&mut cx, &rows, 0).map_err(refused)?);
+        out.push(stacked(b, node, &parts, 0).map_err(refused)?);
     }
     Ok(out)
+}
+
+/// Tensors of one shape, side by side along a new axis.
+pub(super) fn stacked(
+    b: &mut Builder<'_>,
+    node: &Node,
+    parts: &[Tensor],
+    axis: usize,
+) -> Result<Tensor> {
+    let rows: Vec<Tensor> = parts
+        .iter()
+        .map(|part| {
+            let (mut dims, mut strides) = (part.dims.clone(), part.strides.clone());
+            dims.insert(axis, 1);
+            strides.insert(axis, 0);
+            part.viewed(dims, strides)
+        })
+        .collect();
+    let mut cx = Cx {
+        b,
+        node,
+        inputs: Vec::new(),
+    };
+    super::shape::joined(&mut cx, &rows, axis)
 }

@@ -5,12 +5,14 @@
 //! constant; constants that follow from shapes are folded before, so most exporters' shape arithmetic is gone by then.
 
 mod arcs;
+mod columns;
 mod control;
 mod einsum;
 mod elementwise;
 mod index;
 mod linear;
 mod loss;
+mod matrix;
 mod ml;
 mod norm;
 mod order;
@@ -19,9 +21,11 @@ mod quantised;
 mod recurrent;
 mod reduce;
 mod resize;
+mod sample;
+mod scan;
 mod scatter;
 mod shape;
-mod window;
+mod signal;
 
 use crate::graph::{Constant, Node, ValueId};
 use crate::limits::Limits;
@@ -137,7 +141,7 @@ const NO_OPERATOR: &str = "no such operator here";
 
 /// Whether there is an operator of this name, whatever may be said of a use of it.
 pub(crate) fn has(domain: &str, name: &str) -> bool {
-    if domain.is_empty() && matches!(name, "If" | "Loop") {
+    if domain.is_empty() && matches!(name, "If" | "Loop" | "Scan") {
         return true;
     }
     let node = Node {
@@ -182,7 +186,10 @@ pub(crate) fn lower(cx: &mut Cx<'_, '_>) -> Result<Vec<Tensor>> {
         scatter::lower,
         einsum::lower,
         loss::lower,
-        window::lower,
+        signal::lower,
+        sample::lower,
+        columns::lower,
+        matrix::lower,
     ];
     for family in families {
         if let Some(outputs) = family(cx)? {

@@ -52,7 +52,12 @@ fn updates_dims(hits: &Tensor, updates: &Tensor) -> Result<Vec<u32>> {
     crate::plan::broadcast_dims(&[&hits.dims, &updates.dims])
 }
 
-fn latest(cx: &mut Cx<'_, '_>, old: &Tensor, hits: &Tensor, updates: &Tensor) -> Result<Tensor> {
+pub(super) fn latest(
+    cx: &mut Cx<'_, '_>,
+    old: &Tensor,
+    hits: &Tensor,
+    updates: &Tensor,
+) -> Result<Tensor> {
     let last = hits.rank() - 1;
     let any = fold(cx, ReduceOp::Max, hits, &[last])?;
     let winner = fold(cx, ReduceOp::ArgMaxLast, hits, &[last])?;

@@ -1,5 +1,6 @@
 //! Operators of scikit-learn's models (`ai.onnx.ml`).
 
+mod ensemble;
 mod trees;
 
 use super::reduce::{fold, to_end};
@@ -38,6 +39,7 @@ pub(super) fn lower(cx: &mut Cx<'_, '_>) -> Result<Vec<Tensor>> {
         "LabelEncoder" => label_encoder(cx)?,
         "LinearRegressor" => linear_regressor(cx)?,
         "LinearClassifier" => return linear_classifier(cx),
+        "TreeEnsemble" => ensemble::ensemble(cx)?,
         "TreeEnsembleRegressor" => trees::regressor(cx)?,
         "TreeEnsembleClassifier" => return trees::classifier(cx),
         // The tensor of probabilities goes on as it is: a contract has no use for a list of maps.

@@ -9,16 +9,29 @@ use penstock_rules::tensor::ElementType;
 use std::collections::HashMap;
 
 /// Most nodes of an ensemble, so that their numbers and tables stay small. 2^20: a hundred times scikit-learn's default.
-const NODES_MAX: usize = 1 << 20;
+pub(super) const NODES_MAX: usize = 1 << 20;
 
 /// Most features: they share a word with the mode.
 const FEATURES_MAX: i64 = 1 << 24;
 
-struct Tables {
-    roots: Vec<u32>,
-    nodes: Vec<u32>,
-    weights: Vec<u32>,
-    depth: u32,
+pub(super) struct Tables {
+    pub(super) roots: Vec<u32>,
+    pub(super) nodes: Vec<u32>,
+    pub(super) weights: Vec<u32>,
+    pub(super) depth: u32,
+}
+
+/// First word of a node that asks for a feature.
+pub(super) fn feature_word(feature: i64, mode: u32, nan_is_true: bool) -> Result<u32> {
+    if !(0..FEATURES_MAX).contains(&feature) {
+        return invalid(format!("feature {feature}"));
+    }
+    Ok(feature as u32 | (mode | u32::from(nan_is_true) << 3) << 24)
+}
+
+/// First word of a leaf.
+pub(super) const fn leaf_word() -> u32 {
+    TREE_LEAF << 24
 }
 
 fn list<'a>(attrs: &'a Attrs, name: &str, len: usize) -> Result<&'a [i64]> {
@@ -82,14 +95,11 @@ fn tables(attrs: &Attrs, prefix: &str, targets: u32) -> Result<Tables> {
     for i in 0..count {
         let mode = mode(&modes[i])?;
         if mode == TREE_LEAF {
-            nodes[4 * i] = mode << 24;
+            nodes[4 * i] = leaf_word();
             continue;
         }
-        if !(0..FEATURES_MAX).contains(&features[i]) {
-            return invalid(format!("feature {}", features[i]));
-        }
-        let nan = u32::from(missing.get(i).copied().unwrap_or(0) != 0);
-        nodes[4 * i] = features[i] as u32 | (mode | nan << 3) << 24;
+        let nan = missing.get(i).copied().unwrap_or(0) != 0;
+        nodes[4 * i] = feature_word(features[i], mode, nan)?;
         nodes[4 * i + 1] = thresholds[i].to_bits();
         for (slot, child) in [(2, yes[i]), (3, no[i])] {
             let Some(&child) = at.get(&(trees[i], child)) else {
@@ -184,8 +194,13 @@ fn depth(roots: &[u32], nodes: &[u32]) -> u32 {
     most
 }
 
-/// Raw sums per row and target. The tables are made once per model.
-fn raw(cx: &mut Cx<'_, '_>, prefix: &str, targets: u32, fold: TreeFold) -> Result<(Tensor, u32)> {
+/// Raw sums per row and target, and the number of trees. The tables are made once per model.
+pub(super) fn raw(
+    cx: &mut Cx<'_, '_>,
+    targets: u32,
+    fold: TreeFold,
+    tables: impl Fn(&Attrs) -> Result<Tables>,
+) -> Result<(Tensor, u32)> {
     let x = matrix(cx, 0)?;
     let key = cx.key();
     let mut made: Option<Tables> = None;
@@ -195,7 +210,7 @@ fn raw(cx: &mut Cx<'_, '_>, prefix: &str, targets: u32, fold: TreeFold) -> Resul
         let part = cx.b.memo((key, number), || {
             let tables = match made.take() {
                 Some(tables) => tables,
-                None => tables(attrs, prefix, targets)?,
+                None => tables(attrs)?,
             };
             let words = match number {
                 0 => tables.roots.clone(),
@@ -253,7 +268,7 @@ pub(super) fn regressor(cx: &mut Cx<'_, '_>) -> Result<Tensor> {
         "MAX" => TreeFold::Max,
         other => return invalid(format!("aggregate_function {other:?}")),
     };
-    let (mut out, trees) = raw(cx, "target", targets, fold)?;
+    let (mut out, trees) = raw(cx, targets, fold, |attrs| tables(attrs, "target", targets))?;
     if aggregate == "AVERAGE" {
         out = cx.b.op_imm(MapOp::Div, &out, trees as f32)?;
     }
@@ -285,7 +300,9 @@ pub(super) fn classifier(cx: &mut Cx<'_, '_>) -> Result<Vec<Tensor>> {
         if !(1..=2).contains(&targets) {
             return invalid("class ids");
         }
-        let (out, _) = raw(cx, "class", targets, TreeFold::Sum)?;
+        let (out, _) = raw(cx, targets, TreeFold::Sum, |attrs| {
+            tables(attrs, "class", targets)
+        })?;
         let score = out.sliced(1, column, 1, 1);
         let base = cx.node.attrs.floats("base_values").unwrap_or(&[]).to_vec();
         let score = match &base[..] {
@@ -299,7 +316,9 @@ pub(super) fn classifier(cx: &mut Cx<'_, '_>) -> Result<Vec<Tensor>> {
         return two_classes(cx, &score, &labels, &post, single);
     }
     let targets = labels.len() as u32;
-    let (out, _) = raw(cx, "class", targets, TreeFold::Sum)?;
+    let (out, _) = raw(cx, targets, TreeFold::Sum, |attrs| {
+        tables(attrs, "class", targets)
+    })?;
     let scores = based(cx, &out, targets)?;
     let label = chosen(cx, &scores, &labels)?;
     Ok(vec![label, transformed(cx, &scores, &post)?])
