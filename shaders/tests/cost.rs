@@ -4,58 +4,17 @@
 //! What is held always: a model's price grows with its work, and an operator that is dear by nature is priced above one
 //! that is cheap.
 
+mod node;
+
+use node::{file, floats, info, int, ints, node};
 use penstock_rules::tensor::{ElementType, Tensor};
-use penstock_shaders::onnx::proto::{
-    AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto,
-    TensorShapeProto, TypeProto, ValueInfoProto, attribute_proto::AttributeType,
-    tensor_shape_proto, type_proto,
-};
+use penstock_shaders::onnx::proto::{AttributeProto, GraphProto, TensorProto};
 use penstock_shaders::{Limits, Model, cpu};
-use prost::Message;
 use std::sync::Arc;
 use std::time::Instant;
 
 /// Elements of an input: enough that a run is far above the cost of a request.
 const WIDTH: u32 = 1 << 16;
-
-fn info(name: &str, element: ElementType, dims: &[u32]) -> ValueInfoProto {
-    let dim = dims
-        .iter()
-        .map(|&d| tensor_shape_proto::Dimension {
-            value: Some(tensor_shape_proto::dimension::Value::DimValue(i64::from(d))),
-            ..Default::default()
-        })
-        .collect();
-    ValueInfoProto {
-        name: Some(name.into()),
-        r#type: Some(TypeProto {
-            value: Some(type_proto::Value::TensorType(type_proto::Tensor {
-                elem_type: Some(element as i32),
-                shape: Some(TensorShapeProto { dim }),
-            })),
-            ..Default::default()
-        }),
-        ..Default::default()
-    }
-}
-
-fn ints(name: &str, values: &[i64]) -> AttributeProto {
-    AttributeProto {
-        name: Some(name.into()),
-        r#type: Some(AttributeType::Ints as i32),
-        ints: values.to_vec(),
-        ..Default::default()
-    }
-}
-
-fn int(name: &str, value: i64) -> AttributeProto {
-    AttributeProto {
-        name: Some(name.into()),
-        r#type: Some(AttributeType::Int as i32),
-        i: Some(value),
-        ..Default::default()
-    }
-}
 
 /// A model of one node: input `x`, perhaps `x` again, perhaps a constant.
 fn model(
@@ -66,55 +25,25 @@ fn model(
     constant: Option<TensorProto>,
     attribute: Vec<AttributeProto>,
 ) -> Arc<Model> {
-    let mut input = vec!["x".to_owned()];
-    input.extend(others.iter().map(|&o| o.to_owned()));
-    let outputs = if op == "TopK" {
-        vec!["y".into(), "i".into()]
-    } else {
-        vec!["y".into()]
-    };
+    let mut input = vec!["x"];
+    input.extend(others);
+    let outputs: &[&str] = if op == "TopK" { &["y", "i"] } else { &["y"] };
     let graph = GraphProto {
-        node: vec![NodeProto {
-            op_type: Some(op.into()),
-            input,
-            output: outputs,
-            attribute,
-            ..Default::default()
-        }],
+        node: vec![node(op, "", &input, outputs, attribute)],
         input: vec![info("x", element, dims)],
         output: vec![info("y", element, &[])],
         initializer: constant.into_iter().collect(),
         ..Default::default()
     };
-    let file = ModelProto {
-        graph: Some(graph),
-        opset_import: vec![OperatorSetIdProto {
-            domain: None,
-            version: Some(17),
-        }],
-        ..Default::default()
-    };
-    Model::load(&file.encode_to_vec(), &Limits::default()).unwrap_or_else(|e| panic!("{op}: {e}"))
+    Model::load(&file(graph, 17), &Limits::default()).unwrap_or_else(|e| panic!("{op}: {e}"))
 }
 
 fn constant(dims: &[i64], values: Vec<f32>) -> TensorProto {
-    TensorProto {
-        name: Some("c".into()),
-        dims: dims.to_vec(),
-        data_type: Some(ElementType::F32 as i32),
-        float_data: values,
-        ..Default::default()
-    }
+    floats("c", dims, values)
 }
 
 fn integers(values: &[i64]) -> TensorProto {
-    TensorProto {
-        name: Some("c".into()),
-        dims: vec![values.len() as i64],
-        data_type: Some(ElementType::I64 as i32),
-        int64_data: values.to_vec(),
-        ..Default::default()
-    }
+    node::integers("c", values)
 }
 
 /// Operators that differ in what they do per element.
