@@ -2,6 +2,7 @@
 
 use super::kernels::Kernel;
 use super::params::{self, BLOCK_WORDS, Variant, Work};
+use super::schedule::Table;
 use super::{AdapterKind, AdapterReport, GpuError};
 use crate::error::{EngineError, PrepareError};
 use crate::plan::{Buffer, Plan, Space};
@@ -52,6 +53,8 @@ pub struct Device {
     /// Number of the plan whose locals stand in the arena.
     resident: Option<u64>,
     next_plan: u64,
+    /// How contractions are shared out.
+    pub(super) table: Table,
     faults: Arc<Mutex<Faults>>,
 }
 
@@ -213,6 +216,7 @@ impl Device {
             arena_generation: 0,
             resident: None,
             next_plan: 0,
+            table: Table::SOFTWARE,
             faults,
         })
     }
@@ -340,7 +344,7 @@ impl Device {
         let works = plan
             .steps
             .iter()
-            .map(params::work)
+            .map(|step| params::work(step, &self.table))
             .collect::<Result<Vec<Work>, _>>()?;
         let mut blocks: Vec<u32> = Vec::new();
         let mut dispatches = Vec::new();

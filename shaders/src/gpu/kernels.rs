@@ -20,8 +20,12 @@ pub enum Kernel {
     Pick,
     /// Floats to fixed point.
     Quantise,
-    /// Dot products of fixed-point rows.
+    /// Dot products of fixed-point rows, in registers.
     Contract,
+    /// The same, in shared memory.
+    ContractShared,
+    /// The same, with sums that are split.
+    ContractSplit,
     /// Convolutions.
     Conv,
     /// Pooling.
@@ -65,7 +69,7 @@ macro_rules! kernel {
 
 impl Kernel {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::Map,
         Self::MapAll,
         Self::Copy,
@@ -74,6 +78,8 @@ impl Kernel {
         Self::Pick,
         Self::Quantise,
         Self::Contract,
+        Self::ContractShared,
+        Self::ContractSplit,
         Self::Conv,
         Self::Pool,
         Self::Trees,
@@ -102,6 +108,8 @@ impl Kernel {
             Self::Pick => kernel!("pick", &[FLOAT, FIXED, WIDE, STEP]),
             Self::Quantise => kernel!("quantise", &[FLOAT, FIXED, STEP]),
             Self::Contract => kernel!("contract", &[FLOAT, FIXED, TILE, STEP]),
+            Self::ContractShared => kernel!("contract_shared", &[FLOAT, FIXED, TILE, STEP]),
+            Self::ContractSplit => kernel!("contract_split", &[FLOAT, FIXED, TILE, STEP]),
             Self::Conv => kernel!("conv", &[FLOAT, FIXED, TILE, STEP, WINDOW]),
             Self::Pool => kernel!("pool", &[FLOAT, STEP, WINDOW]),
             Self::Trees => kernel!("trees", &[FLOAT, STEP]),

@@ -9,6 +9,8 @@
 //! WGSL fixes integer arithmetic exactly and leaves floats open, so the kernels (`shaders/kernels/`) compute floats on
 //! their bit patterns. The reference of each is in [`crate::num`] and [`mod@crate::cpu`].
 //!
+//! Contractions have several kernels ([`schedule`]), of which a device takes the fastest for each class of shapes.
+//!
 //! The weights of a model stay on the device; activations live in one arena, which all plans share and which grows to
 //! the largest; a run writes the inputs, records one compute pass, and reads the outputs back.
 //! The environment variable `VK_DRIVER_FILES` says to Vulkan's loader which drivers there are.
@@ -23,6 +25,7 @@ mod device;
 pub mod kernels;
 pub mod params;
 mod profile;
+pub mod schedule;
 mod selftest;
 
 #[cfg(test)]
@@ -198,11 +201,19 @@ impl Gpu {
     }
 }
 
-/// Opens a device and tests it.
+/// Opens a device, tests it, and finds its schedules.
 fn tested(selector: Option<&str>) -> Result<Device, GpuError> {
     let mut device = Device::open(selector)?;
     selftest::run(&mut device)?;
-    info!(adapter = %device.report().name, driver = %device.report().driver, "gpu passed its self-test");
+    if device.report().kind != AdapterKind::Software {
+        device.table = schedule::fastest(&schedule::measure(&mut device)?);
+    }
+    info!(
+        adapter = %device.report().name,
+        driver = %device.report().driver,
+        schedules = ?device.table,
+        "gpu passed its self-test"
+    );
     Ok(device)
 }
 

@@ -2,6 +2,7 @@
 //! The layouts of the blocks are written in the headers of the kernels.
 
 use super::kernels::Kernel;
+use super::schedule::{Schedule, Table};
 use crate::error::PrepareError;
 use crate::plan::{
     Arg, Contract, Conv, Copy, Instr, Kind, LOADS_MAX, Map, MapOp, PROGRAM_MAX, Pool, Quantise,
@@ -97,18 +98,18 @@ impl Work {
     }
 }
 
-/// How a step is run.
+/// How a step is run, on a device whose contractions follow `table`.
 ///
 /// # Errors
 /// Names the step where no kernel covers it.
-pub fn work(step: &Step) -> Result<Work, PrepareError> {
+pub fn work(step: &Step, table: &Table) -> Result<Work, PrepareError> {
     match step {
         Step::Map(map) => map_work(map),
         Step::Copy(copy) => copy_work(copy),
         Step::Take(take) => take_work(take),
         Step::Reduce(reduce) => reduce_work(reduce),
         Step::Quantise(quantise) => quantise_work(quantise),
-        Step::Contract(contract) => contract_work(contract),
+        Step::Contract(contract) => contract_work(contract, table.of(contract)),
         Step::Conv(conv) => conv_work(conv),
         Step::Pool(pool) => pool_work(pool),
         Step::Trees(trees) => trees_work(trees),
@@ -352,18 +353,25 @@ fn one_space(q: Space, exponent: Space) -> Result<u32, PrepareError> {
     }
 }
 
-fn contract_work(contract: &Contract) -> Result<Work, PrepareError> {
+/// Rows and columns of a workgroup's results: `TILE` of `contract_shared.wgsl`.
+const SHARED_TILE: u32 = 32;
+
+fn contract_work(contract: &Contract, schedule: Schedule) -> Result<Work, PrepareError> {
     fits(
         "batch dimensions of a contraction",
         contract.batch.len(),
         RANK_MAX,
     )?;
     let rows = contract.m.min(4);
+    let (kernel, tile) = match schedule {
+        Schedule::Register => (Kernel::Contract, [rows, 4]),
+        Schedule::Shared => (Kernel::ContractShared, [SHARED_TILE; 2]),
+        Schedule::Split => (Kernel::ContractSplit, [rows, 4]),
+    };
     let tiles = count(&contract.batch)
-        * u64::from(contract.m.div_ceil(rows))
-        * u64::from(contract.n.div_ceil(4));
-    let overrides = vec![
-        ("ROWS", rows),
+        * u64::from(contract.m.div_ceil(tile[0]))
+        * u64::from(contract.n.div_ceil(tile[1]));
+    let mut overrides = vec![
         (
             "A_SPACE",
             one_space(contract.a.q.space, contract.a.exponent.space)?,
@@ -373,8 +381,14 @@ fn contract_work(contract: &Contract) -> Result<Work, PrepareError> {
             one_space(contract.b.q.space, contract.b.exponent.space)?,
         ),
     ];
-    let cost = u64::from(contract.k) * u64::from(rows) * 16;
-    let mut work = Work::new(Kernel::Contract, overrides, tiles, cost)?;
+    if schedule != Schedule::Shared {
+        overrides.push(("ROWS", rows));
+    }
+    let cost = u64::from(contract.k) * u64::from(tile[0]) * u64::from(tile[1]) * 4;
+    let mut work = Work::new(kernel, overrides, tiles, cost)?;
+    if schedule != Schedule::Register {
+        work.items_per_group = 1;
+    }
     let header = [
         contract.m,
         contract.n,

@@ -3,10 +3,12 @@
 //! Where there is none, these tests print that they were skipped; with `PENSTOCK_REQUIRE_GPU=1` they fail and say what to
 //! install (`tests/run.sh` sets it).
 
+use super::schedule::{Schedule, Table};
 use super::selftest::{self, HOSTILE, place, view, word_of_interest, words};
 use super::*;
 use crate::num;
 use crate::plan::{Arg, Instr, Kind, Map, MapOp, Step};
+use std::time::Duration;
 
 /// A device on the best adapter, or `None` where there is no driver and none is required.
 fn device() -> Option<Device> {
@@ -249,4 +251,79 @@ fn a_lost_device_says_so() {
         Err(GpuError::SelfTest { .. })
     ));
     assert!(device.is_lost());
+}
+
+/// Shapes on both sides of every edge: of tiles, of slabs, of chunks, of workgroups.
+const CONTRACTIONS: [[u32; 3]; 12] = [
+    [1, 1, 1],
+    [1, 5, 64],
+    [1, 130, 300],
+    [3, 4, 127],
+    [4, 33, 129],
+    [8, 31, 16],
+    [9, 3, 8200],
+    [31, 32, 15],
+    [33, 33, 17],
+    [32, 64, 128],
+    [65, 40, 300],
+    [1, 2, 65_536],
+];
+
+#[test]
+fn every_schedule_gives_the_sums_of_the_definition() {
+    let Some(mut device) = device() else { return };
+    let weights = device.upload(&[]).expect("small");
+    for [m, n, k] in CONTRACTIONS {
+        let (plan, inputs) = schedule::sample([m, n, k]);
+        let signed: Vec<i32> = inputs[0].iter().map(|&q| q as i32).collect();
+        let columns: Vec<i32> = inputs[2].iter().map(|&q| q as i32).collect();
+        let k = k as usize;
+        let mut expect = Vec::new();
+        for (i, row) in signed.chunks(k).enumerate() {
+            for (j, column) in columns.chunks(k).enumerate() {
+                let exponents = [inputs[1][i], inputs[3][j]].map(|e| num::Exponent(e as u8));
+                let sum = num::fixed::dot(row, column);
+                let result = exponents[0].rescale(exponents[1], sum, num::Width::Bits24);
+                expect.push(result.to_bits());
+            }
+        }
+        for schedule in Schedule::ALL {
+            device.table = Table::all(schedule);
+            let mut compiled = device.compile(&plan).expect("covered");
+            let mut found = vec![vec![]];
+            device
+                .run(&mut compiled, &weights, &inputs, &mut found)
+                .expect("runs");
+            assert!(found[0] == expect, "{schedule:?} of {m} by {n} by {k}");
+        }
+    }
+}
+
+/// With `PENSTOCK_CALIBRATE=1` it says what [`Table::SOFTWARE`] is made of; times decide nothing here.
+#[test]
+fn schedules_are_measured() {
+    let Some(mut device) = device() else { return };
+    if std::env::var_os("PENSTOCK_CALIBRATE").is_none() {
+        // What is chosen is one of what was measured.
+        let times = [[3, 1, 2], [1, 2, 3], [2, 3, 1], [2, 2, 2]];
+        let table = schedule::fastest(&times.map(|of| of.map(Duration::from_micros)));
+        let of = |m, k| {
+            let (plan, _) = schedule::sample([m, 1, k]);
+            let Step::Contract(contract) = &plan.steps[0] else {
+                panic!("one contraction");
+            };
+            table.of(contract)
+        };
+        assert_eq!(of(1, 9), Schedule::Shared);
+        assert_eq!(of(8, 9), Schedule::Register);
+        assert_eq!(of(9, 9), Schedule::Split);
+        assert_eq!(of(9, 99), Schedule::Register);
+        return;
+    }
+    let times = schedule::measure(&mut device).expect("it runs");
+    println!("{} {}", device.report().name, device.report().driver);
+    for class in schedule::Class::ALL {
+        println!("{class:?} {:?}", times[class as usize]);
+    }
+    println!("{:?}", schedule::fastest(&times));
 }
