@@ -47,6 +47,7 @@ fn any_f32(op: u32, a: u32, b: u32) -> vec2<u32> {
     case OP_SIGMOID: { r.x = f_sigmoid(a); }
     case OP_ERF: { r.x = f_erf(a); }
     case OP_SOFTPLUS: { r.x = f_softplus(a); }
+    case OP_TO_HALF: { r.x = f_to_half(a); }
     case OP_SIN: { r.x = f_sin(a); }
     case OP_COS: { r.x = f_cos(a); }
     case OP_TO_I64: { r = f_to_wide(a); }

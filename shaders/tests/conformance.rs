@@ -12,19 +12,21 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Node cases that must pass: all that the engine takes. It has promised 897, the count of its tiers.
-const NODE_CASES_MIN: usize = 1022;
+const NODE_CASES_MIN: usize = 1041;
 
 /// One node case in so many runs on the GPU, too.
 const GPU_STRIDE: usize = 4;
 
 /// Cases whose expected output is wrong, and why.
-const WRONG: [(&str, &str); 5] = [
+const WRONG: [(&str, &str); 7] = [
     (
         "test_averagepool_3d_dilations_large_count_include_pad_is_1_ceil_mode_is_True",
         "the suite divides by positions behind the padding; ONNX Runtime gives the engine's answer",
     ),
     ("test_qlinearmatmul_2D_int8_float32", OVERFLOW),
     ("test_qlinearmatmul_3D_int8_float32", OVERFLOW),
+    ("test_qlinearmatmul_2D_int8_float16", OVERFLOW),
+    ("test_qlinearmatmul_3D_int8_float16", OVERFLOW),
     ("test_resize_downsample_scales_cubic_align_corners", CORNERS),
     (
         "test_resize_downsample_scales_linear_align_corners",

@@ -8,7 +8,7 @@ use penstock_rules::request::Outcome;
 use penstock_rules::tensor::{ElementType, Tensor, decode};
 use penstock_shaders::onnx::proto::{GraphProto, NodeProto, TensorProto};
 use penstock_shaders::{Executor, Limits, LoadError, Model, cpu, cpu_portable, gpu};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock, Mutex};
 
 const VERSION: i64 = 20;
 
@@ -32,14 +32,19 @@ fn load(
     Model::load(&file(graph, version), &Limits::default())
 }
 
-/// The first output's dimensions and floats, the same on every executor.
-fn answer(model: &Arc<Model>, inputs: &[Vec<f32>]) -> (Vec<u32>, Vec<f32>) {
-    let mut executors: Vec<Box<dyn Executor>> = vec![cpu(), cpu_portable()];
+/// All executors of this machine. They are opened once: a device compiles its kernels for each that opens it.
+static EXECUTORS: LazyLock<Mutex<Vec<Box<dyn Executor>>>> = LazyLock::new(|| {
+    let mut executors = vec![cpu(), cpu_portable()];
     let required = std::env::var_os("PENSTOCK_REQUIRE_GPU").is_some_and(|v| v == "1");
     match gpu(None) {
         Ok(gpu) => executors.push(gpu),
         Err(error) => assert!(!required, "{error}"),
     }
+    Mutex::new(executors)
+});
+
+/// The first output's dimensions and floats, the same on every executor.
+fn answer(model: &Arc<Model>, inputs: &[Vec<f32>]) -> (Vec<u32>, Vec<f32>) {
     let request: Vec<Tensor> = model
         .signature()
         .inputs
@@ -51,7 +56,7 @@ fn answer(model: &Arc<Model>, inputs: &[Vec<f32>]) -> (Vec<u32>, Vec<f32>) {
         })
         .collect();
     let mut first: Option<Outcome> = None;
-    for executor in &mut executors {
+    for executor in EXECUTORS.lock().expect("no test failed").iter_mut() {
         executor.prepare(model).expect("it fits");
         let outcome = executor
             .run(&model.hash(), std::slice::from_ref(&request))

@@ -260,3 +260,19 @@ fn f_round(x: u32) -> u32 {
   let away = select(above_half, magnitude > 0x3f000000u, magnitude < ONE);
   return f_integral(x, away);
 }
+
+// The nearest value of binary16, ties to even; beyond its range infinity.
+fn f_to_half(x: u32) -> u32 {
+  let magnitude = x & MAGNITUDE;
+  let field = magnitude >> 23u;
+  // A carry goes into the exponent.
+  let normal = (magnitude + 0xfffu + ((magnitude >> 13u) & 1u)) & ~0x1fffu;
+  // Below 2^-14: multiples of 2^-24. At a shift of 25 a 24-bit mantissa is below half of one.
+  let shift = 126u - clamp(field, 101u, 113u);
+  let mantissa = (magnitude & MANTISSA) | HIDDEN;
+  let count = (mantissa + (1u << (shift - 1u)) - 1u + ((mantissa >> shift) & 1u)) >> shift;
+  let small = select(f_from_u32(count) - (24u << 23u), 0u, count == 0u);
+  let rounded = select(normal, small, field < 113u);
+  let held = select(rounded, INFINITY, rounded >= 0x47800000u);
+  return select((x & SIGN) | held, NAN, is_nan(x));
+}

@@ -48,6 +48,7 @@ const OP_TO_I64: u32 = 38u;
 const OP_WRAP_U8: u32 = 39u;
 const OP_WRAP_I8: u32 = 40u;
 const OP_SOFTPLUS: u32 = 41u;
+const OP_TO_HALF: u32 = 42u;
 
 const KIND_F32: u32 = 0u;
 const KIND_I32: u32 = 1u;

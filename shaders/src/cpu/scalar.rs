@@ -71,6 +71,7 @@ fn float(op: MapOp, a: f32, b: f32) -> u64 {
         MapOp::Sin => num::sin(a),
         MapOp::Cos => num::cos(a),
         MapOp::Softplus => num::softplus(a),
+        MapOp::ToHalf => num::to_half(a),
         MapOp::Equal => return truth(a == b),
         MapOp::Less => return truth(a < b),
         MapOp::LessEqual => return truth(a <= b),

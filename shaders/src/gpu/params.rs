@@ -160,7 +160,15 @@ fn special(instr: &Instr) -> Result<Option<&'static str>, ()> {
         O::Tanh => Ok(Some("TANH")),
         O::Sigmoid => Ok(Some("SIGMOID")),
         O::Erf => Ok(Some("ERF")),
-        O::Div | O::Mod | O::Rem | O::Pow | O::Sin | O::Cos | O::Softplus | O::ToI64 => Err(()),
+        O::Div
+        | O::Mod
+        | O::Rem
+        | O::Pow
+        | O::Sin
+        | O::Cos
+        | O::Softplus
+        | O::ToI64
+        | O::ToHalf => Err(()),
         _ => Ok(None),
     }
 }

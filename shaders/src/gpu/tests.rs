@@ -218,6 +218,14 @@ fn costly_functions_equal_the_definition() {
     let d = &mut d;
     check_map(d, MapOp::Sin, Kind::F32, &a, &b, float(|a, _| num::sin(a)));
     check_map(d, MapOp::Cos, Kind::F32, &a, &b, float(|a, _| num::cos(a)));
+    check_map(
+        d,
+        MapOp::ToHalf,
+        Kind::F32,
+        &a,
+        &b,
+        float(|a, _| num::to_half(a)),
+    );
     check_map(d, MapOp::Pow, Kind::F32, &a, &b, float(num::pow));
     check_map(
         d,

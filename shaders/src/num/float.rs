@@ -56,6 +56,56 @@ pub fn min(a: f32, b: f32) -> f32 {
     }
 }
 
+/// The value of a binary16 pattern, which binary32 holds exactly. A NaN is canonical.
+#[must_use]
+pub const fn from_half(half: u16) -> f32 {
+    let sign = (half as u32 >> 15) << 31;
+    let (field, fraction) = (half as u32 >> 10 & 0x1f, half as u32 & 0x3ff);
+    let magnitude = match (field, fraction) {
+        (0, 0) => 0,
+        // A subnormal: its leading one becomes the hidden bit.
+        (0, _) => {
+            let left = fraction.leading_zeros() - 21;
+            (113 - left) << 23 | (fraction << left & 0x3ff) << 13
+        }
+        (0x1f, 0) => 0x7f80_0000,
+        (0x1f, _) => return f32::from_bits(CANONICAL_NAN),
+        _ => (field + 112) << 23 | fraction << 13,
+    };
+    f32::from_bits(sign | magnitude)
+}
+
+/// `x` rounded to the nearest value of binary16, ties to even; from 65,520 on infinity. NaN stays NaN.
+#[must_use]
+pub const fn to_half(x: f32) -> f32 {
+    let bits = x.to_bits();
+    let (sign, magnitude) = (bits & 0x8000_0000, bits & 0x7fff_ffff);
+    let field = magnitude >> 23;
+    if magnitude > 0x7f80_0000 {
+        return f32::from_bits(CANONICAL_NAN);
+    }
+    let rounded = if field >= 113 {
+        // A carry goes into the exponent.
+        (magnitude + 0xfff + (magnitude >> 13 & 1)) & !0x1fff
+    } else {
+        // Multiples of 2^-24: at a shift of 25 or more a 24-bit mantissa is below half of one.
+        let shift = if field < 101 { 25 } else { 126 - field };
+        let mantissa = magnitude & 0x7f_ffff | 0x80_0000;
+        let count = (mantissa + (1 << (shift - 1)) - 1 + (mantissa >> shift & 1)) >> shift;
+        if count == 0 {
+            0
+        } else {
+            (count as f32).to_bits() - (24 << 23)
+        }
+    };
+    let held = if rounded >= 0x4780_0000 {
+        0x7f80_0000
+    } else {
+        rounded
+    };
+    f32::from_bits(sign | held)
+}
+
 /// `max(x, +0)`: `-0` gives `+0`, NaN stays NaN.
 #[inline]
 #[must_use]
@@ -105,6 +155,44 @@ mod tests {
         assert_eq!(relu(-0.0).to_bits(), 0);
         assert_eq!(canonical(nan).to_bits(), CANONICAL_NAN);
         assert_eq!(canonical(-1.5), -1.5);
+    }
+
+    /// All positive values, up to the one that would follow the largest.
+    fn halves() -> impl Iterator<Item = (u16, f32)> {
+        (0..0x7c00u16).map(|half| (half, from_half(half)))
+    }
+
+    #[test]
+    fn every_half_is_a_float_and_itself_when_rounded() {
+        for (half, value) in halves() {
+            assert_eq!(to_half(value).to_bits(), value.to_bits(), "{half:#06x}");
+            assert_eq!(from_half(half | 0x8000).to_bits(), (-value).to_bits());
+            assert_eq!(to_half(-value).to_bits(), (-value).to_bits());
+        }
+        assert_eq!(from_half(1), 2f32.powi(-24));
+        assert_eq!(from_half(0x03ff), 1023.0 * 2f32.powi(-24));
+        assert_eq!(from_half(0x0400), 2f32.powi(-14));
+        assert_eq!(from_half(0x3c00), 1.0);
+        assert_eq!(from_half(0x7bff), 65_504.0);
+        assert_eq!(from_half(0x7c00), f32::INFINITY);
+        assert_eq!(from_half(0xfe01).to_bits(), CANONICAL_NAN);
+        assert_eq!(to_half(f32::NAN).to_bits(), CANONICAL_NAN);
+        assert_eq!(to_half(f32::NEG_INFINITY), f32::NEG_INFINITY);
+    }
+
+    #[test]
+    fn between_two_halves_the_nearer_is_taken_and_the_even_of_two() {
+        let above = halves().skip(1).chain([(0x7c00, 65_536.0)]);
+        for ((low, a), (_, b)) in halves().zip(above) {
+            let b_or_infinity = if b == 65_536.0 { f32::INFINITY } else { b };
+            let middle = (a + b) / 2.0;
+            let even = if low % 2 == 0 { a } else { b_or_infinity };
+            assert_eq!(to_half(middle), even, "between {a} and {b}");
+            assert_eq!(to_half(middle.next_down()), a, "below {middle}");
+            assert_eq!(to_half(middle.next_up()), b_or_infinity, "above {middle}");
+        }
+        assert_eq!(to_half(f32::from_bits(1)).to_bits(), 0);
+        assert_eq!(to_half(f32::MAX), f32::INFINITY);
     }
 
     proptest! {

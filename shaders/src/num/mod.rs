@@ -27,7 +27,7 @@ pub mod fixed;
 
 pub use elementary::{cos, erf, exp, log, log1p, pow, sigmoid, sin, softplus, tanh};
 pub use fixed::{Exponent, Quantised, Width};
-pub use float::{canonical, max, min, order_key, relu};
+pub use float::{canonical, from_half, max, min, order_key, relu, to_half};
 pub use reduce::{max_by, sum, sum_by};
 
 /// How a model's contractions are computed. A file chooses by its metadata (`penstock.mode`), so that the choice is a part

@@ -4,7 +4,7 @@ use super::proto::attribute_proto::AttributeType;
 use super::proto::tensor_shape_proto::dimension::Value as DimValue;
 use super::proto::type_proto::Value as TypeValue;
 use super::proto::{AttributeProto, GraphProto, ModelProto, NodeProto, ValueInfoProto};
-use super::{Fixed, limit, read_tensor};
+use super::{Fixed, held, limit, read_tensor};
 use crate::error::LoadError;
 use crate::graph::{Attr, Attrs, Constant, Dim, Graph, Input, Node, Output, Subgraph, ValueId};
 use crate::limits::Limits;
@@ -194,10 +194,7 @@ impl Importer<'_> {
             return Err(value_error(name, "not a tensor"));
         };
         let number = tensor.elem_type();
-        let element = u8::try_from(number)
-            .ok()
-            .and_then(ElementType::from_u8)
-            .filter(|e| *e != ElementType::String)
+        let element = held(number)
             .ok_or_else(|| value_error(name, format!("element type {number} is not supported")))?;
         let shape = tensor
             .shape

@@ -10,6 +10,7 @@ mod tensor;
 
 pub(crate) use import::import;
 pub use tensor::read_tensor;
+pub(crate) use tensor::{FLOAT16, held};
 pub(crate) use tensor::{narrow_into, widen, widen_into};
 
 use crate::error::LoadError;

@@ -4,6 +4,7 @@ use super::proto::{TensorProto, tensor_proto::DataLocation};
 use crate::error::LoadError;
 use crate::graph::Constant;
 use crate::limits::Limits;
+use crate::num::from_half;
 use penstock_rules::tensor::ElementType;
 
 fn refuse(tensor: &TensorProto, reason: impl Into<String>) -> LoadError {
@@ -11,6 +12,21 @@ fn refuse(tensor: &TensorProto, reason: impl Into<String>) -> LoadError {
         name: tensor.name().chars().take(80).collect(),
         reason: reason.into(),
     }
+}
+
+/// ONNX's number of binary16.
+pub(crate) const FLOAT16: i32 = 10;
+
+/// The element type as which a value of ONNX's type `number` is held, `None` where the engine has no such values. Half
+/// precision is held as binary32, which has all its values.
+pub(crate) fn held(number: i32) -> Option<ElementType> {
+    if number == FLOAT16 {
+        return Some(ElementType::F32);
+    }
+    u8::try_from(number)
+        .ok()
+        .and_then(ElementType::from_u8)
+        .filter(|e| *e != ElementType::String)
 }
 
 /// Reads a tensor into words.
@@ -25,10 +41,7 @@ pub fn read_tensor(tensor: &TensorProto, limits: &Limits) -> Result<Constant, Lo
         return Err(refuse(tensor, "segments are not taken"));
     }
     let number = tensor.data_type();
-    let element = u8::try_from(number)
-        .ok()
-        .and_then(ElementType::from_u8)
-        .filter(|e| *e != ElementType::String)
+    let element = held(number)
         .ok_or_else(|| refuse(tensor, format!("element type {number} is not supported")))?;
     let mut dims = Vec::with_capacity(tensor.dims.len());
     let mut count = 1u64;
@@ -60,6 +73,9 @@ pub fn read_tensor(tensor: &TensorProto, limits: &Limits) -> Result<Constant, Lo
 fn words(tensor: &TensorProto, element: ElementType) -> Result<Vec<u32>, LoadError> {
     use ElementType as E;
     let raw = tensor.raw_data.as_deref().filter(|raw| !raw.is_empty());
+    if tensor.data_type() == FLOAT16 {
+        return halves(tensor, raw);
+    }
     let Some(raw) = raw else {
         return Ok(match element {
             E::F32 => tensor.float_data.iter().map(|v| v.to_bits()).collect(),
@@ -89,6 +105,18 @@ fn words(tensor: &TensorProto, element: ElementType) -> Result<Vec<u32>, LoadErr
         return Err(refuse(tensor, "raw data do not fit the element type"));
     }
     Ok(widen(element, raw))
+}
+
+/// Half precision, which stands in the raw data, or in the low halves of integers.
+fn halves(tensor: &TensorProto, raw: Option<&[u8]>) -> Result<Vec<u32>, LoadError> {
+    let word = |half: u16| from_half(half).to_bits();
+    let Some(raw) = raw else {
+        return Ok(tensor.int32_data.iter().map(|&v| word(v as u16)).collect());
+    };
+    let (pairs, []) = raw.as_chunks() else {
+        return Err(refuse(tensor, "raw data do not fit the element type"));
+    };
+    Ok(pairs.iter().map(|p| word(u16::from_le_bytes(*p))).collect())
 }
 
 /// Little-endian elements to words.

@@ -3,6 +3,7 @@
 use super::shape::reshaped;
 use super::{Cx, Result, invalid, resolve_axis, unsupported};
 use crate::graph::kind_of;
+use crate::onnx::{FLOAT16, held};
 use crate::plan::{Arg, Kind, MapOp, Program, Tensor, imm};
 use penstock_rules::tensor::ElementType;
 
@@ -297,9 +298,15 @@ fn activation(cx: &mut Cx<'_, '_>) -> Result<Option<Vec<Tensor>>> {
             Ok(Some(vec![out]))
         }
         "Cast" => {
-            let to = element(attrs.int("to", 0))?;
+            let number = attrs.int("to", 0);
+            let to = element(number)?;
             let x = cx.input(0)?;
-            Ok(Some(vec![cast(cx, &x, to)?]))
+            let out = cast(cx, &x, to)?;
+            if number != i64::from(FLOAT16) {
+                return Ok(Some(vec![out]));
+            }
+            // Half precision is held as binary32: what remains of the type is its rounding.
+            Ok(Some(vec![cx.b.op(MapOp::ToHalf, &[&out])?]))
         }
         "CastLike" => {
             let (x, like) = (cx.input(0)?, cx.input(1)?);
@@ -411,10 +418,9 @@ fn clip(cx: &mut Cx<'_, '_>) -> Result<Vec<Tensor>> {
 
 /// The element type of an ONNX type number.
 pub(super) fn element(number: i64) -> Result<ElementType> {
-    u8::try_from(number)
+    i32::try_from(number)
         .ok()
-        .and_then(ElementType::from_u8)
-        .filter(|e| *e != ElementType::String)
+        .and_then(held)
         .map_or_else(|| unsupported(format!("element type {number}")), Ok)
 }
 

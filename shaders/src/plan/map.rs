@@ -132,16 +132,19 @@ pub enum MapOp {
     WrapI8 = 40,
     /// `num::softplus`. `F32`.
     Softplus = 41,
+    /// `num::to_half`: the nearest value of IEEE 754 binary16. `F32`.
+    ToHalf = 42,
 }
 
 impl MapOp {
     /// All of them, by number.
-    pub const ALL: [Self; 42] = {
+    pub const ALL: [Self; 43] = {
         use MapOp::*;
         [
             Move, Add, Sub, Mul, Div, Mod, Rem, Min, Max, Pow, Neg, Abs, Sign, Floor, Ceil, Round,
             Sqrt, Exp, Log, Tanh, Sigmoid, Erf, Sin, Cos, Equal, Less, LessEqual, IsNan, IsInf,
             And, Or, Xor, Shl, Shr, Select, ToF32, ToI32, ToU32, ToI64, WrapU8, WrapI8, Softplus,
+            ToHalf,
         ]
     };
 
@@ -164,7 +167,8 @@ impl MapOp {
             | Self::Cos
             | Self::IsNan
             | Self::IsInf
-            | Self::Softplus => &[F32],
+            | Self::Softplus
+            | Self::ToHalf => &[F32],
             Self::Mod | Self::And | Self::Or | Self::Xor => &[I32, U32, I64],
             Self::Neg | Self::Abs => &[F32, I32, I64],
             Self::Shl | Self::Shr | Self::WrapU8 => &[U32],
