@@ -28,32 +28,45 @@ pub(crate) const fn touches(op: MapOp, kind: Kind) -> u64 {
         (MapOp::Rem, Kind::F32) => 300,
         (MapOp::Pow, _) => 40,
         (MapOp::Sin | MapOp::Cos | MapOp::Softplus, _) => 20,
-        (MapOp::Div | MapOp::Mod | MapOp::Rem, Kind::I32 | Kind::U32 | Kind::I64) => 12,
+        (MapOp::Div | MapOp::Mod | MapOp::Rem, Kind::I32 | Kind::U32) => 12,
+        (MapOp::Div | MapOp::Mod | MapOp::Rem, Kind::I64) => 6,
         (_, Kind::I64) => 4,
         (MapOp::Log | MapOp::Tanh | MapOp::Sigmoid | MapOp::Erf, _) => 5,
         (MapOp::Exp, _) => 3,
         (MapOp::Sqrt | MapOp::Floor | MapOp::Ceil | MapOp::Round, _) => 2,
-        _ => 1,
+        // Arithmetic that vectorises. The rest is decided element by element.
+        (MapOp::Move | MapOp::Add | MapOp::Sub | MapOp::Mul | MapOp::Div | MapOp::Select, _)
+        | (MapOp::Min | MapOp::Max | MapOp::Neg | MapOp::Abs, Kind::F32)
+        | (MapOp::Equal | MapOp::Less | MapOp::LessEqual, _)
+        | (MapOp::And | MapOp::Or | MapOp::Xor, _) => 1,
+        _ => 4,
     }
 }
 
+/// Touches of an element of a program with 64-bit integers, beside its operations: those go one element at a time.
+pub(crate) const WIDE_TOUCHES: u64 = 12;
+
 /// Touches of a result of a contraction: its sum is converted, scaled and rounded.
-pub(crate) const RESULT_TOUCHES: u64 = 8;
+pub(crate) const RESULT_TOUCHES: u64 = 10;
 
 /// Touches of an input that a convolution gathers under a window, once per position and group.
 pub(crate) const GATHER_TOUCHES: u64 = 2;
 
-/// Touches of an element that is copied from, or read at, a place of its own.
+/// Touches of an element that is copied from a place of its own.
 pub(crate) const COPY_TOUCHES: u64 = 2;
+
+/// Touches of an element that is read at an index.
+pub(crate) const TAKE_TOUCHES: u64 = 6;
 
 /// Touches of an element under a pooling window.
 pub(crate) const POOL_TOUCHES: u64 = 4;
 
 /// Touches of an element of a fold.
-pub(crate) const fn fold_touches(op: ReduceOp) -> u64 {
-    match op {
-        ReduceOp::Sum | ReduceOp::Prod | ReduceOp::Min | ReduceOp::Max => 2,
-        ReduceOp::ArgMin | ReduceOp::ArgMax | ReduceOp::ArgMinLast | ReduceOp::ArgMaxLast => 5,
+pub(crate) const fn fold_touches(op: ReduceOp, kind: Kind) -> u64 {
+    match (op, kind) {
+        (ReduceOp::Sum | ReduceOp::Prod, Kind::F32) => 2,
+        (ReduceOp::Sum | ReduceOp::Prod | ReduceOp::Min | ReduceOp::Max, _) => 4,
+        (_, _) => 6,
     }
 }
 

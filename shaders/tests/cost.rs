@@ -6,7 +6,7 @@
 
 mod node;
 
-use node::{file, floats, info, int, ints, node};
+use node::{file, floats, info, int, ints, node, text};
 use penstock_rules::tensor::{ElementType, Tensor};
 use penstock_shaders::onnx::proto::{AttributeProto, GraphProto, TensorProto};
 use penstock_shaders::{Limits, Model, cpu};
@@ -54,7 +54,10 @@ fn operators() -> Vec<(&'static str, Arc<Model>)> {
     let mut all = Vec::new();
     for op in [
         "Neg",
+        "Sign",
+        "IsNaN",
         "Floor",
+        "Ceil",
         "Sqrt",
         "Reciprocal",
         "Exp",
@@ -75,7 +78,7 @@ fn operators() -> Vec<(&'static str, Arc<Model>)> {
         let dims: &[u32] = if op == "GlobalMaxPool" { &square } else { &row };
         all.push((op, model(op, F32, dims, vec![], None, vec![])));
     }
-    for op in ["Add", "Mul", "Div", "Pow"] {
+    for op in ["Add", "Mul", "Div", "Pow", "Max", "Equal", "Less"] {
         all.push((op, model(op, F32, &row, vec!["x"], None, vec![])));
     }
     all.push((
@@ -228,6 +231,27 @@ fn operators() -> Vec<(&'static str, Arc<Model>)> {
             vec![ints("kernel_shape", &[3, 3])],
         ),
     ));
+    let place = |i: u32| (i * 37 % 201) as f32 * 0.01 - 1.0;
+    for mode in ["nearest", "bilinear", "bicubic"] {
+        let grid = constant(&[1, 64, 64, 2], (0..8_192).map(place).collect());
+        let attributes = vec![text("mode", mode), text("padding_mode", "reflection")];
+        all.push((
+            mode,
+            model(
+                "GridSample",
+                F32,
+                &[1, 4, 64, 64],
+                vec!["c"],
+                Some(grid),
+                attributes,
+            ),
+        ));
+    }
+    all.push((
+        "Det",
+        model("Det", F32, &[64, 16, 16], vec![], None, vec![]),
+    ));
+    all.push(("DFT", model("DFT", F32, &[8, 256, 1], vec![], None, vec![])));
     all
 }
 

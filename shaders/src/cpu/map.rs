@@ -158,6 +158,18 @@ fn binary(a: &[u32], b: &[u32], out: &mut [u32], f: impl Fn(f32, f32) -> f32) {
     }
 }
 
+#[inline(always)]
+fn words(a: &[u32], b: &[u32], out: &mut [u32], f: impl Fn(u32, u32) -> u32) {
+    for ((o, &a), &b) in out.iter_mut().zip(a).zip(b) {
+        *o = f(a, b);
+    }
+}
+
+#[inline(always)]
+fn flag(a: &[u32], b: &[u32], out: &mut [u32], f: impl Fn(u32, u32) -> bool) {
+    words(a, b, out, |a, b| u32::from(f(a, b)));
+}
+
 for_each_form! {
     /// One instruction on a block.
     fn apply(instr: &Instr, args: [usize; 3], file: &[[u32; BLOCK]], out: &mut [u32]) = apply_body
@@ -180,10 +192,17 @@ fn apply_body(instr: &Instr, args: [usize; 3], file: &[[u32; BLOCK]], out: &mut 
             MapOp::Tanh => return unary(a, out, num::tanh),
             MapOp::Sigmoid => return unary(a, out, num::sigmoid),
             MapOp::Erf => return unary(a, out, num::erf),
+            MapOp::Log => return unary(a, out, num::log),
             MapOp::Floor => return unary(a, out, scalar::floor),
+            MapOp::Ceil => return unary(a, out, |x| -scalar::floor(-x)),
             MapOp::Round => return unary(a, out, scalar::round),
             MapOp::Neg => return unary(a, out, |x| -x),
             MapOp::Abs => return unary(a, out, f32::abs),
+            MapOp::Equal => return flag(a, b, out, |x, y| f32::from_bits(x) == f32::from_bits(y)),
+            MapOp::Less => return flag(a, b, out, |x, y| f32::from_bits(x) < f32::from_bits(y)),
+            MapOp::LessEqual => {
+                return flag(a, b, out, |x, y| f32::from_bits(x) <= f32::from_bits(y));
+            }
             _ => {}
         }
     }
@@ -194,11 +213,17 @@ fn apply_body(instr: &Instr, args: [usize; 3], file: &[[u32; BLOCK]], out: &mut 
                 *o = if a[i] != 0 { b[i] } else { c[i] };
             }
         }
-        (MapOp::Equal, Kind::I32 | Kind::U32) => {
-            for (i, o) in out.iter_mut().enumerate() {
-                *o = u32::from(a[i] == b[i]);
-            }
-        }
+        (MapOp::Equal, Kind::I32 | Kind::U32) => flag(a, b, out, |x, y| x == y),
+        (MapOp::Less, Kind::U32) => flag(a, b, out, |x, y| x < y),
+        (MapOp::LessEqual, Kind::U32) => flag(a, b, out, |x, y| x <= y),
+        (MapOp::Less, Kind::I32) => flag(a, b, out, |x, y| (x as i32) < y as i32),
+        (MapOp::LessEqual, Kind::I32) => flag(a, b, out, |x, y| x as i32 <= y as i32),
+        (MapOp::And, _) => words(a, b, out, |x, y| x & y),
+        (MapOp::Or, _) => words(a, b, out, |x, y| x | y),
+        (MapOp::Xor, _) => words(a, b, out, |x, y| x ^ y),
+        (MapOp::Add, Kind::I32 | Kind::U32) => words(a, b, out, u32::wrapping_add),
+        (MapOp::Sub, Kind::I32 | Kind::U32) => words(a, b, out, u32::wrapping_sub),
+        (MapOp::Mul, Kind::I32 | Kind::U32) => words(a, b, out, u32::wrapping_mul),
         (MapOp::ToF32, Kind::U32) => {
             for (o, &a) in out.iter_mut().zip(a) {
                 *o = (a as f32).to_bits();

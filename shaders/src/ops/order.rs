@@ -3,6 +3,7 @@
 use super::reduce::fold;
 use super::shape::{dims_of, reshaped};
 use super::{Cx, Result, elementwise, index, invalid, resolve_axis};
+use crate::graph::Constant;
 use crate::plan::{Arg, Component, Kind, MapOp, ReduceOp, Tensor};
 use penstock_rules::tensor::ElementType;
 
@@ -39,8 +40,8 @@ fn widened(x: &Tensor, axis: usize) -> Tensor {
 fn numbers(cx: &mut Cx<'_, '_>, extent: u32, behind: usize) -> Tensor {
     let mut dims = vec![extent];
     dims.extend(vec![1; behind]);
-    let values: Vec<i64> = (0..i64::from(extent)).collect();
-    cx.const_i64(&dims, &values)
+    let constant = Constant::new(ElementType::U32, dims, (0..extent).collect());
+    cx.b.constant(constant)
 }
 
 /// The rank of an element is the number of elements before it, by value and then by place; result `r` is the element of
@@ -71,16 +72,15 @@ fn top_k(cx: &mut Cx<'_, '_>) -> Result<Vec<Tensor>> {
             let pair = if largest { [a[0], a[1]] } else { [a[1], a[0]] };
             let ahead = p.op(MapOp::Less, kind, &pair);
             let equal = p.op(MapOp::Equal, kind, &[a[0], a[1]]);
-            let earlier = p.op(MapOp::Less, Kind::I64, &[a[3], a[2]]);
+            let earlier = p.op(MapOp::Less, Kind::U32, &[a[3], a[2]]);
             let tied = p.op(MapOp::And, Kind::U32, &[equal, earlier]);
             p.op(MapOp::Or, Kind::U32, &[ahead, tied])
         })?;
     let ranks = cx.b.reduce(ReduceOp::Sum, &before, 1)?;
-    let ranks = elementwise::cast(cx, &ranks, ElementType::I64)?;
     let place = numbers(cx, wanted, 1);
     let ranks = widened(&ranks, rank - 1);
     let hits = cx.b.zip(ElementType::U32, &[&ranks, &place], |p, a| {
-        p.op(MapOp::Equal, Kind::I64, a)
+        p.op(MapOp::Equal, Kind::U32, a)
     })?;
     let indices = cx.b.reduce(ReduceOp::ArgMax, &hits, 1)?;
     let component = Component {
@@ -116,7 +116,7 @@ fn cumulated(cx: &mut Cx<'_, '_>) -> Result<Tensor> {
     };
     let taken = cx.b.zip(x.element, &[&other, &i, &j], |p, a| {
         let pair = if reverse { [a[1], a[2]] } else { [a[2], a[1]] };
-        let inside = p.op(op, Kind::I64, &pair);
+        let inside = p.op(op, Kind::U32, &pair);
         p.op(MapOp::Select, kind, &[inside, a[0], Arg::Imm(0)])
     })?;
     let axis = taken.rank() - 1;

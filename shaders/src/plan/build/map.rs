@@ -1,7 +1,7 @@
 //! Copies and element-wise steps.
 
 use super::{Builder, Result};
-use crate::cost::{COPY_TOUCHES, touches};
+use crate::cost::{COPY_TOUCHES, WIDE_TOUCHES, touches};
 use crate::plan::{
     Arg, Copy, Instr, Kind, LOADS_MAX, Map, MapOp, PROGRAM_MAX, Step, Tensor, broadcast_dims,
 };
@@ -105,8 +105,12 @@ impl Builder<'_> {
         debug_assert!(program.0.len() <= PROGRAM_MAX, "operators are short");
         let (buffer, place) = self.buffer(&out)?;
         refs.push(place);
-        let each = program.0.iter().map(|i| touches(i.op, i.kind)).sum();
-        let work = out.len().saturating_mul(each);
+        let each: u64 = program.0.iter().map(|i| touches(i.op, i.kind)).sum();
+        let wide = kind == Kind::I64
+            || loads.iter().any(|l| l.kind == Kind::I64)
+            || program.0.iter().any(|i| i.kind == Kind::I64);
+        let base = if wide { WIDE_TOUCHES } else { 0 };
+        let work = out.len().saturating_mul(each + base);
         let step = Step::Map(Map {
             dims: dims.to_vec(),
             loads,

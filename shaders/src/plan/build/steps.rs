@@ -1,7 +1,7 @@
 //! Steps that fold, pool, read at computed places or walk trees.
 
 use super::{Builder, Refuse, Result};
-use crate::cost::{COPY_TOUCHES, POOL_TOUCHES, fold_touches};
+use crate::cost::{POOL_TOUCHES, TAKE_TOUCHES, fold_touches};
 use crate::plan::{
     Component, Kind, PoolOp, Reduce, ReduceOp, Step, Take, Tensor, TreeFold, Trees, Window, count,
 };
@@ -33,7 +33,7 @@ impl Builder<'_> {
             input: view,
             out: buffer,
         });
-        let work = input.len().saturating_mul(fold_touches(op));
+        let work = input.len().saturating_mul(fold_touches(op, input.kind()));
         self.push(step, vec![place, to], work)?;
         if matches!(op, ReduceOp::Sum | ReduceOp::Prod) {
             return self.wrapped(out);
@@ -102,7 +102,7 @@ impl Builder<'_> {
             components,
             out: buffer,
         });
-        let work = out.len().saturating_mul(2 * COPY_TOUCHES);
+        let work = out.len().saturating_mul(TAKE_TOUCHES);
         self.push(step, vec![data_ref, index_ref, to], work)?;
         Ok(out)
     }
