@@ -2,10 +2,10 @@
 
 use super::kernels::Kernel;
 use super::params::{self, BLOCK_WORDS, Variant, Work};
-use super::schedule::Table;
+use super::schedule::{Schedule, Table};
 use super::{AdapterKind, AdapterReport, GpuError};
 use crate::error::{EngineError, PrepareError};
-use crate::plan::{Buffer, Plan, Space};
+use crate::plan::{Buffer, Plan, Space, Step};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,6 +24,10 @@ const BUFFER_BYTES_MIN: u64 = 256;
 /// Dispatches of one submission. 4,096 at 100 ms at most each bound a submission well below [`SUBMISSION_TIMEOUT`] on
 /// real devices, and keep command buffers small.
 const SUBMISSION_DISPATCHES_MAX: usize = 4096;
+
+/// Rounds of loops, over all loops of one invocation, after which llvmpipe leaves them with whatever they have: 65,535,
+/// less what is not counted here.
+const LLVMPIPE_ROUNDS_MAX: u64 = 65_000;
 
 /// What times of single dispatches take; asked for where the adapter has it.
 pub(super) const TIMESTAMPS: wgpu::Features =
@@ -55,6 +59,8 @@ pub struct Device {
     next_plan: u64,
     /// How contractions are shared out.
     pub(super) table: Table,
+    /// Rounds of loops that the driver runs in one invocation before it leaves them, if it counts.
+    rounds_max: Option<u64>,
     faults: Arc<Mutex<Faults>>,
 }
 
@@ -201,6 +207,8 @@ impl Device {
             bind_group_layouts: &[Some(&bindings)],
             immediate_size: 0,
         });
+        let counts = report.name.contains("llvmpipe") || report.driver.contains("llvmpipe");
+        let rounds_max = counts.then_some(LLVMPIPE_ROUNDS_MAX);
         let arena = buffer(&device, "arena", BUFFER_BYTES_MIN, ARENA);
         let staging = buffer(&device, "staging", BUFFER_BYTES_MIN, STAGING);
         Ok(Self {
@@ -217,6 +225,7 @@ impl Device {
             resident: None,
             next_plan: 0,
             table: Table::SOFTWARE,
+            rounds_max,
             faults,
         })
     }
@@ -338,13 +347,30 @@ impl Device {
         pipeline
     }
 
+    /// How a step is run here. What would loop for too long in one invocation is split, or refused.
+    fn work(&self, step: &Step) -> Result<Work, PrepareError> {
+        let work = params::work(step, &self.table)?;
+        let Some(limit) = self.rounds_max.filter(|&most| work.rounds > most) else {
+            return Ok(work);
+        };
+        let split = params::work(step, &Table::all(Schedule::Split))?;
+        if split.rounds > limit {
+            return Err(PrepareError::TooLarge {
+                what: "rounds of loops in one invocation",
+                found: split.rounds,
+                limit,
+            });
+        }
+        Ok(split)
+    }
+
     /// Compiles a plan: pipelines, and the parameter blocks of all its dispatches.
     pub fn compile(&mut self, plan: &Arc<Plan>) -> Result<Compiled, PrepareError> {
         self.fits("words of the arena", u64::from(plan.arena_words))?;
         let works = plan
             .steps
             .iter()
-            .map(|step| params::work(step, &self.table))
+            .map(|step| self.work(step))
             .collect::<Result<Vec<Work>, _>>()?;
         let mut blocks: Vec<u32> = Vec::new();
         let mut dispatches = Vec::new();

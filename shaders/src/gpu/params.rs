@@ -45,6 +45,9 @@ pub struct Work {
     pub items_per_group: u32,
     /// Cost of a work item, in integer multiplications.
     pub item_cost: u64,
+    /// Rounds of all loops of one invocation whose length the step decides, at most. To find that a loop is at its end is a
+    /// round, too.
+    pub rounds: u64,
 }
 
 impl Work {
@@ -65,6 +68,7 @@ impl Work {
             items,
             items_per_group: WORKGROUP,
             item_cost: item_cost.max(1),
+            rounds: 0,
         })
     }
 
@@ -306,6 +310,8 @@ fn reduce_work(reduce: &Reduce) -> Result<Work, PrepareError> {
         (Kernel::Pick, vec![])
     };
     let mut work = Work::new(kernel, overrides, count(&reduce.rows), columns * 100)?;
+    // Each column is found by a walk over the dimensions.
+    work.rounds = columns * (1 + dims.len() as u64) + 2 * columns.div_ceil(512);
     let header = [
         dims.len() as u32,
         columns as u32,
@@ -335,6 +341,7 @@ fn quantise_work(quantise: &Quantise) -> Result<Work, PrepareError> {
         columns * 32,
     )?;
     work.items_per_group = 1;
+    work.rounds = 2 * columns.div_ceil(u64::from(WORKGROUP)) * (1 + dims.len() as u64);
     let header = [
         quantise.rows.len() as u32,
         dims.len() as u32,
@@ -363,6 +370,12 @@ fn one_space(q: Space, exponent: Space) -> Result<u32, PrepareError> {
 
 /// Rows and columns of a workgroup's results: `TILE` of `contract_shared.wgsl`.
 const SHARED_TILE: u32 = 32;
+
+/// Elements of a row that stand in shared memory at a time: `SLAB` of `contract_shared.wgsl`.
+const SHARED_SLAB: u64 = 16;
+
+/// Products whose digits are summed in 32 bits: `CHUNK` of `lib/tile.wgsl`.
+const CHUNK: u64 = 128;
 
 fn contract_work(contract: &Contract, schedule: Schedule) -> Result<Work, PrepareError> {
     fits(
@@ -397,6 +410,13 @@ fn contract_work(contract: &Contract, schedule: Schedule) -> Result<Work, Prepar
     if schedule != Schedule::Register {
         work.items_per_group = 1;
     }
+    let k = u64::from(contract.k);
+    work.rounds = match schedule {
+        Schedule::Register => k + 2 * k.div_ceil(CHUNK),
+        // A slab is one round, two to bring it, and one for each of its elements.
+        Schedule::Shared => k.div_ceil(SHARED_SLAB) * (SHARED_SLAB + 5),
+        Schedule::Split => k.div_ceil(u64::from(WORKGROUP)) + 2 * k.div_ceil(CHUNK) + 32,
+    };
     let header = [
         contract.m,
         contract.n,
@@ -448,6 +468,7 @@ fn conv_work(conv: &Conv) -> Result<Work, PrepareError> {
         tiles,
         taps * 64,
     )?;
+    work.rounds = taps + 2 * taps.div_ceil(CHUNK);
     let header = [
         conv.groups,
         conv.cin,
@@ -469,6 +490,7 @@ fn pool_work(pool: &Pool) -> Result<Work, PrepareError> {
     let items = u64::from(pool.planes) * count(&pool.window.output);
     let cost = count(&pool.window.kernel) * 100;
     let mut work = Work::new(Kernel::Pool, vec![], items, cost)?;
+    work.rounds = count(&pool.window.kernel);
     work.set(
         2,
         [
@@ -486,6 +508,9 @@ fn trees_work(trees: &Trees) -> Result<Work, PrepareError> {
     let items = u64::from(trees.rows) * u64::from(trees.targets);
     let cost = u64::from(trees.trees) * (u64::from(trees.depth) * 32 + 100);
     let mut work = Work::new(Kernel::Trees, vec![], items, cost)?;
+    // No leaf's weights are another's.
+    work.rounds =
+        u64::from(trees.trees) * (u64::from(trees.depth) + 3) + u64::from(trees.weights.len / 2);
     let buffers = [trees.input, trees.roots, trees.nodes, trees.weights];
     work.set(
         2,

@@ -335,3 +335,178 @@ fn schedules_are_measured() {
     }
     println!("{:?}", schedule::fastest(&times));
 }
+
+/// A plan of one step.
+fn alone(step: Step, inputs: Vec<crate::plan::Buffer>, out: crate::plan::Buffer, top: u32) -> Plan {
+    Plan {
+        inputs,
+        outputs: vec![out],
+        output_shapes: vec![vec![out.len]],
+        locals: vec![],
+        arena_words: top,
+        steps: vec![step],
+        macs: 0,
+        touched: 0,
+    }
+}
+
+/// Steps with long loops, as plans with inputs.
+fn long_loops() -> Vec<(String, Arc<Plan>, Vec<Vec<u32>>)> {
+    use crate::plan::{Conv, PoolOp, Quantise, Reduce, ReduceOp, Window};
+    let mut all = Vec::new();
+    for shape in [[1, 2, 64_000], [4, 4, 65_536], [9, 3, 60_000]] {
+        let (plan, inputs) = schedule::sample(shape);
+        all.push((format!("contraction {shape:?}"), plan, inputs));
+    }
+    let floats = |count: u32| -> Vec<u32> {
+        let mut next = words(9);
+        (0..count)
+            .map(|_| next() & 0x007f_ffff | 0x3f80_0000)
+            .collect()
+    };
+    for op in [ReduceOp::Sum, ReduceOp::ArgMax] {
+        for cols in [
+            vec![60_000],
+            vec![65_536],
+            vec![150, 150],
+            vec![200, 200],
+            vec![256, 256],
+            vec![2, 2, 2, 2, 2, 2, 700],
+        ] {
+            let count = cols.iter().product();
+            let mut top = 0;
+            let x = place(&mut top, Kind::F32, count);
+            let kind = if op == ReduceOp::Sum {
+                Kind::F32
+            } else {
+                Kind::I64
+            };
+            let out = place(&mut top, kind, 1);
+            let strides: Vec<i32> = crate::plan::contiguous_strides(&cols)
+                .into_iter()
+                .map(|s| s as i32)
+                .collect();
+            let step = Step::Reduce(Reduce {
+                op,
+                rows: vec![],
+                cols: cols.clone(),
+                input: view(x, &strides),
+                out,
+            });
+            all.push((
+                format!("{op:?} over {cols:?}"),
+                Arc::new(alone(step, vec![x], out, top)),
+                vec![floats(count)],
+            ));
+        }
+    }
+    for cin in [64_000, 65_536] {
+        let mut top = 0;
+        let window = Window {
+            input: [1; 3],
+            output: [1; 3],
+            kernel: [1; 3],
+            stride: [1; 3],
+            dilation: [1; 3],
+            pad_begin: [0; 3],
+            pad_end: [0; 3],
+        };
+        let mut next = |count| place(&mut top, Kind::I32, count);
+        let [input_q, weight_q] = [next(cin), next(cin)];
+        let [input_exponent, weight_exponent] = [next(1), next(1)];
+        let out = place(&mut top, Kind::F32, 1);
+        let step = Step::Conv(Conv {
+            width: num::Width::Bits24,
+            samples: 1,
+            groups: 1,
+            cin,
+            cout: 1,
+            window,
+            input_q,
+            input_exponent,
+            weight_q,
+            weight_exponent,
+            out,
+        });
+        let inputs = vec![input_q, weight_q, input_exponent, weight_exponent];
+        let values = (0..cin).map(|i| i * 37 % 8_388_608).collect::<Vec<_>>();
+        let words = vec![values.clone(), values, vec![130], vec![120]];
+        let plan = Arc::new(alone(step, inputs, out, top));
+        all.push((format!("convolution of {cin}"), plan, words));
+    }
+    for side in [240, 300] {
+        let mut top = 0;
+        let x = place(&mut top, Kind::F32, side * side);
+        let out = place(&mut top, Kind::F32, 1);
+        let window = Window {
+            input: [1, side, side],
+            output: [1; 3],
+            kernel: [1, side, side],
+            stride: [1; 3],
+            dilation: [1; 3],
+            pad_begin: [0; 3],
+            pad_end: [0; 3],
+        };
+        let step = Step::Pool(crate::plan::Pool {
+            op: PoolOp::Average,
+            planes: 1,
+            window,
+            input: x,
+            out,
+        });
+        let plan = Arc::new(alone(step, vec![x], out, top));
+        all.push((format!("pool {side}"), plan, vec![floats(side * side)]));
+    }
+    for count in [1_000_000, 64 * 33_000, 64 * 70_000] {
+        let mut top = 0;
+        let x = place(&mut top, Kind::F32, count);
+        let q = place(&mut top, Kind::I32, count);
+        let exponent = place(&mut top, Kind::I32, 1);
+        let step = Step::Quantise(Quantise {
+            width: num::Width::Bits24,
+            rows: vec![],
+            cols: vec![count],
+            input: view(x, &[1]),
+            q,
+            exponent,
+        });
+        all.push((
+            format!("quantise {count}"),
+            Arc::new(alone(step, vec![x], q, top)),
+            vec![floats(count)],
+        ));
+    }
+    all
+}
+
+/// llvmpipe leaves loops after 65,535 rounds, with whatever they have: a dot product of 65,536 terms, a sum of as many
+/// floats. What would run into that is split, or refused.
+#[test]
+fn long_loops_are_right_or_refused() {
+    let Some(mut device) = device() else { return };
+    let weights = device.upload(&[]).expect("small");
+    let mut refused = 0;
+    for (what, plan, inputs) in long_loops() {
+        let mut expect = vec![vec![]];
+        crate::cpu::Cpu::detect().interpret(&plan, &inputs, &mut expect);
+        for schedule in Schedule::ALL {
+            device.table = Table::all(schedule);
+            let mut compiled = match device.compile(&plan) {
+                Ok(compiled) => compiled,
+                Err(error) => {
+                    assert!(matches!(error, PrepareError::TooLarge { .. }), "{what}");
+                    assert!(!what.starts_with("contraction"), "{what} can be split");
+                    refused += 1;
+                    continue;
+                }
+            };
+            let mut found = vec![vec![]];
+            device
+                .run(&mut compiled, &weights, &inputs, &mut found)
+                .expect("runs");
+            assert!(found == expect, "{what}, {schedule:?}");
+        }
+    }
+    let counts = device.report().name.contains("llvmpipe");
+    assert_eq!(refused > 0, counts, "only llvmpipe counts");
+}
