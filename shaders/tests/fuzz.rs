@@ -7,8 +7,9 @@ use penstock_shaders::verify::Case;
 use penstock_shaders::{Limits, Model, cpu};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Cases of every run.
@@ -152,16 +153,38 @@ fn zeros(model: &Model) -> Result<Vec<penstock_rules::tensor::Tensor>, ()> {
         .collect()
 }
 
-#[test]
-fn mutated_models_never_break_the_importer_or_the_planner() {
-    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
-    let files: Vec<Vec<u8>> = Case::folders(&root)
-        .expect("fixtures")
+/// The models of all cases below `root`.
+fn models(root: &Path) -> Vec<Vec<u8>> {
+    Case::folders(root)
+        .expect("a folder of cases")
         .iter()
         .map(|folder| Case::read(folder).expect("a case").model)
         // Mutations of small files hit what matters more often.
         .filter(|file| file.len() < 200_000)
-        .collect();
+        .collect()
+}
+
+#[test]
+fn mutated_models_never_break_the_importer_or_the_planner() {
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+    fuzz(&models(&root));
+}
+
+/// ONNX's own cases have every operator, with a node or two each (`PENSTOCK_ONNX_DATA`, as in `conformance.rs`).
+#[test]
+fn mutated_operators_never_break_the_importer_or_the_planner() {
+    let Some(root) = std::env::var_os("PENSTOCK_ONNX_DATA") else {
+        println!("PENSTOCK_ONNX_DATA is not set: no cases");
+        return;
+    };
+    fuzz(&models(&PathBuf::from(root).join("node")));
+}
+
+/// One at a time: memory is counted for the process.
+static ALONE: Mutex<()> = Mutex::new(());
+
+fn fuzz(files: &[Vec<u8>]) {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let limits = limits();
     let seconds = std::env::var("PENSTOCK_FUZZ_SECONDS")
         .ok()
@@ -177,7 +200,7 @@ fn mutated_models_never_break_the_importer_or_the_planner() {
         }
         let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
         let mut file = files[random.below(files.len())].clone();
-        mutate(&mut file, &files, &mut random);
+        mutate(&mut file, files, &mut random);
         let before = NOW.load(Ordering::Relaxed);
         PEAK.store(before, Ordering::Relaxed);
         let begun = Instant::now();

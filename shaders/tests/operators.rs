@@ -425,3 +425,96 @@ fn regions_whose_samples_depend_on_data_are_refused() {
     assert_eq!(dims, [2, 1, 1, 1]);
     near(&y, &[7.5, 0.0], 1e-5);
 }
+
+/// Loops in loops that only look at tensors make no step, and would never end.
+#[test]
+fn loops_in_loops_are_refused_before_they_take_for_ever() {
+    let bodied = |inner: Option<NodeProto>| GraphProto {
+        name: Some("body".into()),
+        node: inner
+            .into_iter()
+            .chain([node("Identity", "", &["next"], &["seen"], vec![])])
+            .collect(),
+        input: vec![info("next", ElementType::F32, &[1])],
+        output: vec![info("seen", ElementType::F32, &[1])],
+        ..Default::default()
+    };
+    let scan = |inner: Option<NodeProto>, output: &str| {
+        node(
+            "Scan",
+            "",
+            &["many"],
+            &[output],
+            vec![graph("body", bodied(inner)), int("num_scan_inputs", 1)],
+        )
+    };
+    let nested = scan(Some(scan(Some(scan(None, "c")), "b")), "a");
+    let many = floats("many", &[1_000, 1], vec![0.0; 1_000]);
+    let last = node("Add", "", &["x", "x"], &["y"], vec![]);
+    let refused = load(vec![nested, last], &[("x", &[1])], "y", vec![many], VERSION);
+    assert!(
+        matches!(refused, Err(LoadError::Limit { .. })),
+        "{refused:?}"
+    );
+}
+
+/// What depends on a sample's place in a batch is never joined: the indices that `MaxPool` gives count from the first
+/// plane of the input, and a triangle has other columns in each row.
+#[test]
+fn a_place_in_a_batch_changes_no_outcome() {
+    let pool = node(
+        "MaxPool",
+        "",
+        &["x"],
+        &["v", "i"],
+        vec![ints("kernel_shape", &[2, 2])],
+    );
+    let shown = node("Cast", "", &["i"], &["y"], vec![int("to", 1)]);
+    let cases: [(&str, Vec<NodeProto>, &[u32]); 3] = [
+        ("MaxPool", vec![pool, shown], &[0, 1, 3, 3]),
+        (
+            "Trilu",
+            vec![node("Trilu", "", &["x"], &["y"], vec![])],
+            &[0, 4],
+        ),
+        (
+            "EyeLike",
+            vec![
+                node("EyeLike", "", &["x"], &["e"], vec![]),
+                node("Add", "", &["e", "x"], &["y"], vec![]),
+            ],
+            &[0, 4],
+        ),
+    ];
+    for (what, nodes, dims) in cases {
+        let model = load(nodes, &[("x", dims)], "y", vec![], VERSION).expect(what);
+        let shape: Vec<u32> = dims.iter().map(|&d| d.max(1)).collect();
+        let count: u32 = shape.iter().product();
+        let bits = noise(count as usize).into_iter().map(f32::to_bits);
+        let request = vec![Tensor::from_f32_bits("x", &shape, bits)];
+        let mut executor = cpu();
+        executor.prepare(&model).expect("it fits");
+        let outcomes = executor
+            .run(&model.hash(), &[request.clone(), request.clone(), request])
+            .expect("it runs");
+        assert_eq!(outcomes[0], outcomes[1], "{what}");
+        assert_eq!(outcomes[0], outcomes[2], "{what}");
+    }
+}
+
+#[test]
+fn a_contraction_of_two_types_is_refused() {
+    let cast = node("Cast", "", &["x"], &["i"], vec![int("to", 6)]);
+    let einsum = node(
+        "Einsum",
+        "",
+        &["x", "i"],
+        &["y"],
+        vec![text("equation", "ij,jk->ik")],
+    );
+    let refused = load(vec![cast, einsum], &[("x", &[2, 2])], "y", vec![], VERSION);
+    assert!(
+        matches!(refused, Err(LoadError::Invalid { .. })),
+        "{refused:?}"
+    );
+}

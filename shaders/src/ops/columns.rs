@@ -1,9 +1,9 @@
 //! Operators that put elements back where windows took them from.
 
 use super::shape::{dims_of, reshaped};
-use super::{Cx, Result, elementwise, index, invalid, scatter, unsupported};
+use super::{Cx, Result, elementwise, index, invalid, pool, scatter, unsupported};
 use crate::graph::Constant;
-use crate::plan::{Kind, MapOp, ReduceOp, Tensor, count, imm};
+use crate::plan::{Kind, MapOp, ReduceOp, Refuse, Tensor, count, imm};
 use penstock_rules::tensor::ElementType;
 
 pub(super) fn lower(cx: &mut Cx<'_, '_>) -> Result<Option<Vec<Tensor>>> {
@@ -44,8 +44,17 @@ fn col2im(cx: &mut Cx<'_, '_>) -> Result<Tensor> {
     let strides = list(cx, "strides", 1, spatial)?;
     let pads = list(cx, "pads", 0, 2 * spatial)?;
     let (positions, elements) = (count(&image), count(&block));
-    if positions == 0 || elements == 0 || positions.saturating_mul(elements) > TABLE_MAX {
-        return invalid("the image or the block is out of range");
+    if positions == 0 || elements == 0 {
+        return invalid("the image or the block is empty");
+    }
+    let found = positions.saturating_mul(elements);
+    let limit = TABLE_MAX.min(cx.b.limits.elements_max);
+    if found > limit {
+        return Err(Refuse::Limit {
+            what: "elements of windows at the places of an image",
+            found,
+            limit,
+        });
     }
     if strides.contains(&0) || dilations.contains(&0) {
         return invalid("strides and dilations must be positive");
@@ -147,10 +156,7 @@ fn max_unpool(cx: &mut Cx<'_, '_>) -> Result<Tensor> {
     // Axes: plane, place, update.
     let updates = reshaped(cx, &x, &[planes, 1, names])?;
     let places = reshaped(cx, &places, &[planes, 1, names])?;
-    let starts: Vec<i64> = (0..i64::from(planes))
-        .map(|p| p * i64::from(size))
-        .collect();
-    let starts = cx.const_i64(&[planes, 1, 1], &starts);
+    let starts = pool::plane_starts(cx, &[planes, 1, 1], i64::from(size));
     let own = cx.b.op(MapOp::Sub, &[&places, &starts])?;
     let numbers: Vec<i64> = (0..i64::from(size)).collect();
     let numbers = cx.const_i64(&[size, 1], &numbers);

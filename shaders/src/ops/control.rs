@@ -10,6 +10,10 @@ use std::sync::Arc;
 /// Most iterations of a loop: it is unrolled.
 const ITERATIONS_MAX: i64 = 1_024;
 
+/// Most nodes of a plan, those of loops counted in each round. Loops in loops multiply, and nodes that only look at
+/// tensors make no step that a limit would count. 2^18: about a second of planning.
+const LOWERED_MAX: u64 = 1 << 18;
+
 /// A refusal, and the node that was refused.
 #[derive(Clone, Debug)]
 pub(crate) struct Refused {
@@ -40,6 +44,14 @@ pub(crate) fn lower_nodes(
             node: node.name.clone(),
             why,
         };
+        b.lowered += 1;
+        if b.lowered > LOWERED_MAX {
+            return Err(refused(Refuse::Limit {
+                what: "nodes of a plan, with those of loops in each round",
+                found: b.lowered,
+                limit: LOWERED_MAX,
+            }));
+        }
         let outputs = match node.op.as_str() {
             "If" => branch(b, node, env, keep)?,
             "Loop" => repeat(b, node, env)?,

@@ -215,6 +215,10 @@ fn pair(cx: &mut Cx<'_, '_>, a: Named, b: Named, wanted: &dyn Fn(&char) -> bool)
     };
     let left = arranged(cx, &a, [&batch, &rows, &inner], [m, k])?;
     let right = arranged(cx, &b, [&batch, &inner, &columns], [k, n])?;
+    if left.element != right.element {
+        let [a, b] = [left.element, right.element];
+        return invalid(format!("types {a:?} and {b:?} differ"));
+    }
     let product = if inner.is_empty() || left.kind() != Kind::F32 {
         if !inner.is_empty() {
             return unsupported("contractions of integers");

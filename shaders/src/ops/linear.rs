@@ -2,7 +2,7 @@
 
 use super::shape::{padded, reshaped};
 use super::{Cx, Result, elementwise, invalid, pool, quantised, unsupported};
-use crate::plan::{MapOp, Tensor, broadcast_dims, contiguous_strides, count};
+use crate::plan::{Kind, MapOp, Tensor, broadcast_dims, contiguous_strides, count};
 use penstock_rules::tensor::ElementType;
 
 pub(super) fn lower(cx: &mut Cx<'_, '_>) -> Result<Option<Vec<Tensor>>> {
@@ -48,6 +48,12 @@ pub(super) fn matmul_to(
 ) -> Result<Tensor> {
     if a.rank() == 0 || b.rank() == 0 {
         return invalid("a scalar has no product of matrices");
+    }
+    if a.kind() != b.kind() {
+        return invalid(format!("types {:?} and {:?} differ", a.element, b.element));
+    }
+    if !matches!(a.kind(), Kind::F32 | Kind::I32) {
+        return unsupported("products of such integers");
     }
     // A vector is a row on the left and a column on the right; its dimension goes again afterwards.
     let left = if a.rank() == 1 {

@@ -213,6 +213,14 @@ fn patches(
     Ok((held, places))
 }
 
+/// Where each plane begins in the whole tensor, along the first of `dims`. A sample's planes begin elsewhere in another
+/// batch, so the numbers follow from the shape.
+pub(super) fn plane_starts(cx: &mut Cx<'_, '_>, dims: &[u32], size: i64) -> Tensor {
+    let starts: Vec<i64> = (0..i64::from(dims[0])).map(|p| p * size).collect();
+    let starts = Constant::from_i64(dims.to_vec(), &starts);
+    cx.b.constant(starts.marked(true))
+}
+
 /// The largest element under each window, and its place in the whole input.
 fn max_with_indices(cx: &mut Cx<'_, '_>) -> Result<Vec<Tensor>> {
     let x = cx.floats(0)?;
@@ -241,8 +249,7 @@ fn max_with_indices(cx: &mut Cx<'_, '_>) -> Result<Vec<Tensor>> {
     let place =
         cx.b.take(&view, &position, 0, vec![component], u64::from(positions))?;
     let size = count(&w.input) as i64;
-    let starts: Vec<i64> = (0..i64::from(under.dims[0])).map(|p| p * size).collect();
-    let starts = cx.const_i64(&[under.dims[0], 1], &starts);
+    let starts = plane_starts(cx, &[under.dims[0], 1], size);
     let place = cx.b.op(MapOp::Add, &[&place, &starts])?;
     let dims = pooled_dims(&x, &w);
     Ok(vec![

@@ -378,6 +378,10 @@ fn roi_align(cx: &mut Cx<'_, '_>) -> Result<Tensor> {
         Ok(samples) if samples <= 1 << 10 => samples,
         _ => return invalid("sampling_ratio is out of range"),
     };
+    let found = u64::from(cells[0].max(cells[1])) * u64::from(samples);
+    if found > cx.b.limits.elements_max {
+        return invalid(format!("{cells:?} cells of {samples} samples"));
+    }
     let scale = attrs.float("spatial_scale", 1.0);
     let default = if cx.node.version < 16 {
         "output_half_pixel"

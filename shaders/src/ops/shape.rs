@@ -596,13 +596,14 @@ fn range(cx: &mut Cx<'_, '_>) -> Result<Tensor> {
     Ok(cx.b.constant(made))
 }
 
-/// Row and column numbers of a matrix, as constants that broadcast.
-fn row_and_column(cx: &mut Cx<'_, '_>, rows: u32, columns: u32) -> (Tensor, Tensor) {
+/// Numbers of the rows and of the columns of matrices in `x`, as constants that broadcast. Where rows are samples, a sample has another number in
+/// another batch: then they follow from the shape.
+fn row_and_column(cx: &mut Cx<'_, '_>, x: &Tensor, rows: u32, columns: u32) -> (Tensor, Tensor) {
     let numbers = |n: u32| (0..i64::from(n)).collect::<Vec<i64>>();
-    (
-        cx.const_i64(&[rows, 1], &numbers(rows)),
-        cx.const_i64(&[1, columns], &numbers(columns)),
-    )
+    let moving = x.rank() == 2 && !x.is_const();
+    let row = Constant::from_i64(vec![rows, 1], &numbers(rows));
+    let row = cx.b.constant(row.marked(moving));
+    (row, cx.const_i64(&[1, columns], &numbers(columns)))
 }
 
 fn eye_like(cx: &mut Cx<'_, '_>) -> Result<Tensor> {
@@ -615,7 +616,7 @@ fn eye_like(cx: &mut Cx<'_, '_>) -> Result<Tensor> {
         number => elementwise::element(number)?,
     };
     let offset = cx.node.attrs.int("k", 0);
-    let (row, column) = row_and_column(cx, rows, columns);
+    let (row, column) = row_and_column(cx, &x, rows, columns);
     let ones = cx.b.zip(ElementType::Bool, &[&row, &column], |p, a| {
         let moved = p.op(MapOp::Add, Kind::I64, &[a[0], Arg::Imm(offset as u64)]);
         p.op(MapOp::Equal, Kind::I64, &[moved, a[1]])
@@ -630,7 +631,7 @@ fn trilu(cx: &mut Cx<'_, '_>) -> Result<Tensor> {
     let &[.., rows, columns] = &x.dims[..] else {
         return invalid("a matrix is needed");
     };
-    let (row, column) = row_and_column(cx, rows, columns);
+    let (row, column) = row_and_column(cx, &x, rows, columns);
     let kind = x.kind();
     let out = cx.b.map(x.element, &x.dims, &[&x, &row, &column], |p, a| {
         let moved = p.op(MapOp::Add, Kind::I64, &[a[1], Arg::Imm(offset as u64)]);

@@ -4,7 +4,7 @@ use super::shape::{joined, reshaped};
 use super::{Cx, Result, elementwise, invalid, linear, resolve_axis};
 use crate::graph::Constant;
 use crate::num;
-use crate::plan::{MapOp, Tensor, imm};
+use crate::plan::{MapOp, Refuse, Tensor, imm};
 use penstock_rules::tensor::ElementType;
 
 pub(super) fn lower(cx: &mut Cx<'_, '_>) -> Result<Option<Vec<Tensor>>> {
@@ -89,6 +89,8 @@ fn turn(number: u64, of: u64) -> (f64, f64) {
 /// The transform of `x` `[rows, length, 1 or 2]` to `bins` numbers: `[rows, bins, 2]`.
 fn transformed(cx: &mut Cx<'_, '_>, x: &Tensor, bins: u32, way: Way) -> Result<Tensor> {
     let (rows, length, parts) = (x.dims[0], x.dims[1], x.dims[2]);
+    let found = 2 * u64::from(length) * u64::from(parts) * u64::from(bins);
+    table_fits(cx, "elements of a transform's matrix", found)?;
     let key = (
         cx.key(),
         length << 3 | parts << 1 | u32::from(bins == length),
@@ -127,6 +129,15 @@ fn bins(cx: &Cx<'_, '_>, length: u32, default: i64) -> u32 {
     } else {
         length
     }
+}
+
+/// Refuses a table that is larger than a tensor may be.
+fn table_fits(cx: &Cx<'_, '_>, what: &'static str, found: u64) -> Result<()> {
+    let limit = cx.b.limits.elements_max.min(cx.b.limits.weight_words_max);
+    if found > limit {
+        return Err(Refuse::Limit { what, found, limit });
+    }
+    Ok(())
 }
 
 /// One number that must be known, from 1 to [`TRANSFORM_MAX`].
@@ -249,6 +260,11 @@ fn mel_weights(cx: &mut Cx<'_, '_>) -> Result<Tensor> {
     };
     let (low, high) = (edge(cx, 3)?, edge(cx, 4)?);
     let spectrum = length / 2 + 1;
+    table_fits(
+        cx,
+        "weights of filters",
+        u64::from(spectrum) * u64::from(filters),
+    )?;
     // 2595 log10(1 + f / 700), and its inverse, up to the factor.
     let mel = |frequency: f32| num::log(1.0 + frequency / 700.0);
     let step = (mel(high) - mel(low)) / (filters + 2) as f32;

@@ -77,6 +77,8 @@ pub(crate) struct Builder<'a> {
     /// Words of each buffer.
     pub(crate) virtuals: Vec<u64>,
     pub(crate) steps: Vec<Pending>,
+    /// Nodes that were turned into steps, those of loops in each round.
+    pub(crate) lowered: u64,
     pub(crate) macs: u64,
     pub(crate) touched: u64,
 }
@@ -92,6 +94,7 @@ impl<'a> Builder<'a> {
             of_shape: Vec::new(),
             virtuals: Vec::new(),
             steps: Vec::new(),
+            lowered: 0,
             macs: 0,
             touched: 0,
         }
