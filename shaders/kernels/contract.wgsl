@@ -6,7 +6,7 @@
 //              16 to 23 the dimensions, 24 to 31 rows of a per step of each, 32 to 39 rows of b;
 //              a work item is a tile of ROWS by 4 results, columns fastest, then rows, then batches
 // Dispatch:    ceil(batches * ceil(m / ROWS) * ceil(n / 4) / 64) workgroups
-// Overrides:   ROWS of a tile, 1 to 4; A_SPACE and B_SPACE, where the operands stand
+// Overrides:   ROWS of a tile, 1 to 4; A_SPACE and B_SPACE, where the operands stand; NARROW of lib/tile
 // Reference:   src/cpu (Contract), src/num/fixed.rs
 
 override ROWS: u32 = 4u;
@@ -76,24 +76,18 @@ fn main(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroup
   }
   var totals: array<Totals, 4>;
   for (var start = 0u; start < k_all; start += CHUNK) {
-    var high: array<vec4<i32>, 4>;
-    var middle: array<vec4<i32>, 4>;
-    var low: array<vec4<i32>, 4>;
+    var sums: array<Sums, 4>;
     let end = min(start + CHUNK, k_all);
     for (var k = start; k < end; k++) {
       let words = vec4<u32>(b_word(b_at.x + k), b_word(b_at.y + k), b_word(b_at.z + k), b_word(b_at.w + k));
       let b = digits4(bitcast<vec4<i32>>(words));
       for (var i = 0u; i < ROWS; i++) {
         let q = bitcast<i32>(a_word(a_at[i] + k));
-        let a_high = digit_high(q);
-        let a_low = digit_low(q);
-        high[i] += b.high * a_high;
-        middle[i] += b.low * a_high + b.high * a_low;
-        low[i] += b.low * a_low;
+        sums[i] = sums_add(sums[i], b, upper_digit(q), lower_digit(q));
       }
     }
     for (var i = 0u; i < ROWS; i++) {
-      totals[i] = totals_add_chunk(totals[i], high[i], middle[i], low[i]);
+      totals[i] = totals_add_chunk(totals[i], sums[i]);
     }
   }
   for (var i = 0u; i < ROWS; i++) {

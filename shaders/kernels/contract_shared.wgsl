@@ -6,7 +6,7 @@
 // Libraries:   float, fixed, tile, step
 // Layout:      as contract.wgsl; a work item is a tile of TILE by TILE results, columns fastest, then rows, then batches
 // Dispatch:    one workgroup per work item
-// Overrides:   A_SPACE and B_SPACE, where the operands stand
+// Overrides:   A_SPACE and B_SPACE, where the operands stand; NARROW of lib/tile
 // Reference:   src/cpu (Contract), src/num/fixed.rs
 
 override A_SPACE: u32 = 0u;
@@ -94,9 +94,7 @@ fn main(
   let column = first_column + (lane % FOURS) * 4u;
 
   var totals: array<Totals, 4>;
-  var high: array<vec4<i32>, 4>;
-  var middle: array<vec4<i32>, 4>;
-  var low: array<vec4<i32>, 4>;
+  var sums: array<Sums, 4>;
   var summed = 0u;
   for (var start = 0u; start < k_all; start += SLAB) {
     let k = min(start + slab_k, k_all - 1u);
@@ -119,22 +117,17 @@ fn main(
     for (var s = 0u; s < SLAB; s++) {
       let rows_high = a_high[s * FOURS + lane / FOURS];
       let rows_low = a_low[s * FOURS + lane / FOURS];
-      let columns_high = b_high[s * FOURS + lane % FOURS];
-      let columns_low = b_low[s * FOURS + lane % FOURS];
+      let columns = Digits(b_high[s * FOURS + lane % FOURS], b_low[s * FOURS + lane % FOURS]);
       for (var i = 0u; i < 4u; i++) {
-        high[i] += columns_high * rows_high[i];
-        middle[i] += columns_low * rows_high[i] + columns_high * rows_low[i];
-        low[i] += columns_low * rows_low[i];
+        sums[i] = sums_add(sums[i], columns, rows_high[i], rows_low[i]);
       }
     }
     workgroupBarrier();
     summed += SLAB;
     if (summed == CHUNK || start + SLAB >= k_all) {
       for (var i = 0u; i < 4u; i++) {
-        totals[i] = totals_add_chunk(totals[i], high[i], middle[i], low[i]);
-        high[i] = vec4<i32>();
-        middle[i] = vec4<i32>();
-        low[i] = vec4<i32>();
+        totals[i] = totals_add_chunk(totals[i], sums[i]);
+        sums[i] = Sums();
       }
       summed = 0u;
     }

@@ -6,7 +6,7 @@
 //              11 whether the result is the sum itself, 16 to 36 the window; a work item is a tile, channels fastest,
 //              then positions, then groups, then samples
 // Dispatch:    ceil(samples * groups * ceil(positions / 4) * ceil(channels / 4) / 64) workgroups
-// Overrides:   WEIGHT_SPACE, where the weights stand
+// Overrides:   WEIGHT_SPACE, where the weights stand; NARROW of lib/tile
 // Reference:   src/cpu (Conv), src/num/fixed.rs
 
 override WEIGHT_SPACE: u32 = 1u;
@@ -67,9 +67,7 @@ fn main(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroup
   var offset = vec3<u32>();
   var plane_at = params[INPUT] + image * channels_in * plane;
   for (var start = 0u; start < taps; start += CHUNK) {
-    var high: array<vec4<i32>, 4>;
-    var middle: array<vec4<i32>, 4>;
-    var low: array<vec4<i32>, 4>;
+    var sums: array<Sums, 4>;
     let end = min(start + CHUNK, taps);
     for (var t = start; t < end; t++) {
       let words = vec4<u32>(
@@ -85,11 +83,7 @@ fn main(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroup
         let element = (u32(at.x) * input.y + u32(at.y)) * input.z + u32(at.z);
         let word = arena[plane_at + select(0u, element, inside)];
         let q = select(0, bitcast<i32>(word), inside);
-        let q_high = digit_high(q);
-        let q_low = digit_low(q);
-        high[p] += w.high * q_high;
-        middle[p] += w.low * q_high + w.high * q_low;
-        low[p] += w.low * q_low;
+        sums[p] = sums_add(sums[p], w, upper_digit(q), lower_digit(q));
       }
       let next = window_next(offset, kernel);
       // Behind the last element of a window comes the next channel's plane.
@@ -98,7 +92,7 @@ fn main(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroup
       plane_at += select(0u, plane, carry);
     }
     for (var p = 0u; p < 4u; p++) {
-      totals[p] = totals_add_chunk(totals[p], high[p], middle[p], low[p]);
+      totals[p] = totals_add_chunk(totals[p], sums[p]);
     }
   }
 

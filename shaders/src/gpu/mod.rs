@@ -35,6 +35,7 @@ use crate::batch::{Backend, Batcher, Executor};
 use crate::bench::StepTime;
 use crate::error::{EngineError, PrepareError};
 use crate::model::Model;
+use crate::num::Width;
 use crate::plan::Plan;
 use device::{Compiled, Device, Weights};
 use penstock_rules::ids::ModelHash;
@@ -206,7 +207,7 @@ fn tested(selector: Option<&str>) -> Result<Device, GpuError> {
     let mut device = Device::open(selector)?;
     selftest::run(&mut device)?;
     if device.report().kind != AdapterKind::Software {
-        device.table = schedule::fastest(&schedule::measure(&mut device)?);
+        device.table = schedule::fastest(&schedule::measure(&mut device, Width::Bits24)?);
     }
     info!(
         adapter = %device.report().name,

@@ -4,6 +4,7 @@
 use super::kernels::Kernel;
 use super::schedule::{Schedule, Table};
 use crate::error::PrepareError;
+use crate::num::Width;
 use crate::plan::{
     Arg, Contract, Conv, Copy, Instr, Kind, LOADS_MAX, Map, MapOp, PROGRAM_MAX, Pool, Quantise,
     RANK_MAX, Reduce, ReduceOp, Space, Step, Take, Trees, View, Window,
@@ -368,6 +369,15 @@ fn one_space(q: Space, exponent: Space) -> Result<u32, PrepareError> {
     }
 }
 
+/// The override of `lib/tile.wgsl` that says whether values have at most 16 bits.
+const fn narrow(width: Width) -> Override {
+    let is_narrow = match width {
+        Width::Bits24 => 0,
+        Width::Bits16 | Width::Whole => 1,
+    };
+    ("NARROW", is_narrow)
+}
+
 /// Rows and columns of a workgroup's results: `TILE` of `contract_shared.wgsl`.
 const SHARED_TILE: u32 = 32;
 
@@ -393,6 +403,7 @@ fn contract_work(contract: &Contract, schedule: Schedule) -> Result<Work, Prepar
         * u64::from(contract.m.div_ceil(tile[0]))
         * u64::from(contract.n.div_ceil(tile[1]));
     let mut overrides = vec![
+        narrow(contract.width),
         (
             "A_SPACE",
             one_space(contract.a.q.space, contract.a.exponent.space)?,
@@ -464,7 +475,7 @@ fn conv_work(conv: &Conv) -> Result<Work, PrepareError> {
     let space = one_space(conv.weight_q.space, conv.weight_exponent.space)?;
     let mut work = Work::new(
         Kernel::Conv,
-        vec![("WEIGHT_SPACE", space)],
+        vec![narrow(conv.width), ("WEIGHT_SPACE", space)],
         tiles,
         taps * 64,
     )?;

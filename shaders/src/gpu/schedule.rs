@@ -99,16 +99,16 @@ const RUNS: usize = 5;
 /// Times by class, then by schedule.
 pub type Times = [[Duration; Schedule::ALL.len()]; Class::ALL.len()];
 
-/// How long each schedule takes for each class, on `device`, which passed its self-test.
+/// How long each schedule takes for each class with operands of `width`, on `device`, which passed its self-test.
 ///
 /// # Errors
 /// Where the device fails, or a schedule gives other bits than the one that the self-test ran.
-pub fn measure(device: &mut Device) -> Result<Times, GpuError> {
+pub fn measure(device: &mut Device, width: Width) -> Result<Times, GpuError> {
     let adapter = device.report().name.clone();
     let chosen = device.table;
     let mut times = [[Duration::MAX; Schedule::ALL.len()]; Class::ALL.len()];
     for class in Class::ALL {
-        let (plan, inputs) = sample(class.sample());
+        let (plan, inputs) = sample(class.sample(), width);
         let mut first: Option<Vec<u32>> = None;
         for schedule in Schedule::ALL {
             device.table = Table::all(schedule);
@@ -160,8 +160,8 @@ fn timed(
     Ok((least, outputs.swap_remove(0)))
 }
 
-/// A plan of one contraction, and its operands: every digit of 24 bits at work.
-pub fn sample([m, n, k]: [u32; 3]) -> (Arc<Plan>, Vec<Vec<u32>>) {
+/// A plan of one contraction, and its operands, which reach the ends of their width.
+pub fn sample([m, n, k]: [u32; 3], width: Width) -> (Arc<Plan>, Vec<Vec<u32>>) {
     let mut top = 0;
     let mut rows = |count: u32| Rows {
         q: place(&mut top, Kind::I32, count * k),
@@ -173,7 +173,16 @@ pub fn sample([m, n, k]: [u32; 3]) -> (Arc<Plan>, Vec<Vec<u32>>) {
     let mut next = words(0x5c4ed);
     let mut integers = |count: u32| -> Vec<u32> {
         (0..count)
-            .map(|_| ((next() & 0xff_ffff) as i32 - (1 << 23)) as u32)
+            .map(|i| {
+                let most = width.most();
+                let any = (next() % (2 * most as u32 + 1)) as i32 - most;
+                // Ends of the range more often than chance has it.
+                (match (i + next() % 3) % 8 {
+                    0 => most,
+                    1 => -most,
+                    _ => any,
+                }) as u32
+            })
             .collect()
     };
     let inputs = vec![
@@ -189,7 +198,7 @@ pub fn sample([m, n, k]: [u32; 3]) -> (Arc<Plan>, Vec<Vec<u32>>) {
         locals: vec![],
         arena_words: top,
         steps: vec![Step::Contract(Contract {
-            width: Width::Bits24,
+            width,
             batch: vec![],
             m,
             n,

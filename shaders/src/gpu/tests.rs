@@ -281,8 +281,12 @@ const CONTRACTIONS: [[u32; 3]; 12] = [
 fn every_schedule_gives_the_sums_of_the_definition() {
     let Some(mut device) = device() else { return };
     let weights = device.upload(&[]).expect("small");
-    for [m, n, k] in CONTRACTIONS {
-        let (plan, inputs) = schedule::sample([m, n, k]);
+    let widths = [num::Width::Bits24, num::Width::Bits16, num::Width::Whole];
+    for ([m, n, k], width) in CONTRACTIONS
+        .iter()
+        .flat_map(|&shape| widths.map(|width| (shape, width)))
+    {
+        let (plan, inputs) = schedule::sample([m, n, k], width);
         let signed: Vec<i32> = inputs[0].iter().map(|&q| q as i32).collect();
         let columns: Vec<i32> = inputs[2].iter().map(|&q| q as i32).collect();
         let k = k as usize;
@@ -291,7 +295,7 @@ fn every_schedule_gives_the_sums_of_the_definition() {
             for (j, column) in columns.chunks(k).enumerate() {
                 let exponents = [inputs[1][i], inputs[3][j]].map(|e| num::Exponent(e as u8));
                 let sum = num::fixed::dot(row, column);
-                let result = exponents[0].rescale(exponents[1], sum, num::Width::Bits24);
+                let result = exponents[0].rescale(exponents[1], sum, width);
                 expect.push(result.to_bits());
             }
         }
@@ -302,7 +306,10 @@ fn every_schedule_gives_the_sums_of_the_definition() {
             device
                 .run(&mut compiled, &weights, &inputs, &mut found)
                 .expect("runs");
-            assert!(found[0] == expect, "{schedule:?} of {m} by {n} by {k}");
+            assert!(
+                found[0] == expect,
+                "{schedule:?} of {m} by {n} by {k}, {width:?}"
+            );
         }
     }
 }
@@ -316,7 +323,7 @@ fn schedules_are_measured() {
         let times = [[3, 1, 2], [1, 2, 3], [2, 3, 1], [2, 2, 2]];
         let table = schedule::fastest(&times.map(|of| of.map(Duration::from_micros)));
         let of = |m, k| {
-            let (plan, _) = schedule::sample([m, 1, k]);
+            let (plan, _) = schedule::sample([m, 1, k], num::Width::Bits24);
             let Step::Contract(contract) = &plan.steps[0] else {
                 panic!("one contraction");
             };
@@ -328,12 +335,14 @@ fn schedules_are_measured() {
         assert_eq!(of(9, 99), Schedule::Register);
         return;
     }
-    let times = schedule::measure(&mut device).expect("it runs");
     println!("{} {}", device.report().name, device.report().driver);
-    for class in schedule::Class::ALL {
-        println!("{class:?} {:?}", times[class as usize]);
+    for width in [num::Width::Bits24, num::Width::Bits16] {
+        let times = schedule::measure(&mut device, width).expect("it runs");
+        for class in schedule::Class::ALL {
+            println!("{width:?} {class:?} {:?}", times[class as usize]);
+        }
+        println!("{:?}", schedule::fastest(&times));
     }
-    println!("{:?}", schedule::fastest(&times));
 }
 
 /// A plan of one step.
@@ -355,7 +364,7 @@ fn long_loops() -> Vec<(String, Arc<Plan>, Vec<Vec<u32>>)> {
     use crate::plan::{Conv, PoolOp, Quantise, Reduce, ReduceOp, Window};
     let mut all = Vec::new();
     for shape in [[1, 2, 64_000], [4, 4, 65_536], [9, 3, 60_000]] {
-        let (plan, inputs) = schedule::sample(shape);
+        let (plan, inputs) = schedule::sample(shape, num::Width::Bits24);
         all.push((format!("contraction {shape:?}"), plan, inputs));
     }
     let floats = |count: u32| -> Vec<u32> {
