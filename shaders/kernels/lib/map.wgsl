@@ -1,6 +1,6 @@
 // The registers and the plain instructions of element-wise programs. A plain instruction costs little; a special one
 // (division, roots, elementary functions, most of 64 bits) costs much and is the business of the kernel.
-// Reference: src/plan/mod.rs (Map, MapOp), src/cpu.
+// Reference: src/plan/map.rs (Map, MapOp), src/cpu.
 // Needs float.wgsl, fixed.wgsl and step.wgsl.
 
 // Whether registers have a high word. Programs without I64 go without.

@@ -1,6 +1,6 @@
 // Geometry of a sliding window over three spatial dimensions, in a parameter block from word WINDOW on: input extents,
 // output extents, window extents, strides, dilations, and padding before and behind, three words each.
-// Reference: src/plan/mod.rs (Window).
+// Reference: src/plan/steps.rs (Window).
 
 const WINDOW: u32 = 16u;
 

@@ -224,7 +224,11 @@ impl Device {
             arena_generation: 0,
             resident: None,
             next_plan: 0,
-            table: Table::SOFTWARE,
+            table: if counts {
+                Table::LLVMPIPE
+            } else {
+                Table::PLAIN
+            },
             rounds_max,
             faults,
         })

@@ -22,6 +22,8 @@ pub enum Kernel {
     Quantise,
     /// Dot products of fixed-point rows, in registers.
     Contract,
+    /// The same, in more of them.
+    ContractLarge,
     /// The same, in shared memory.
     ContractShared,
     /// The same, with sums that are split.
@@ -69,7 +71,7 @@ macro_rules! kernel {
 
 impl Kernel {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Map,
         Self::MapAll,
         Self::Copy,
@@ -78,6 +80,7 @@ impl Kernel {
         Self::Pick,
         Self::Quantise,
         Self::Contract,
+        Self::ContractLarge,
         Self::ContractShared,
         Self::ContractSplit,
         Self::Conv,
@@ -108,6 +111,7 @@ impl Kernel {
             Self::Pick => kernel!("pick", &[FLOAT, FIXED, WIDE, STEP]),
             Self::Quantise => kernel!("quantise", &[FLOAT, FIXED, STEP]),
             Self::Contract => kernel!("contract", &[FLOAT, FIXED, TILE, STEP]),
+            Self::ContractLarge => kernel!("contract_large", &[FLOAT, FIXED, TILE, STEP]),
             Self::ContractShared => kernel!("contract_shared", &[FLOAT, FIXED, TILE, STEP]),
             Self::ContractSplit => kernel!("contract_split", &[FLOAT, FIXED, TILE, STEP]),
             Self::Conv => kernel!("conv", &[FLOAT, FIXED, TILE, STEP, WINDOW]),

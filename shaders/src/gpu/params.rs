@@ -393,11 +393,13 @@ fn contract_work(contract: &Contract, schedule: Schedule) -> Result<Work, Prepar
         contract.batch.len(),
         RANK_MAX,
     )?;
-    let rows = contract.m.min(4);
+    // Few sizes of tiles, so that few pipelines are compiled.
+    let rows = |most: u32| contract.m.min(most).next_power_of_two();
     let (kernel, tile) = match schedule {
-        Schedule::Register => (Kernel::Contract, [rows, 4]),
+        Schedule::Register => (Kernel::Contract, [rows(4), 4]),
+        Schedule::Large => (Kernel::ContractLarge, [rows(8), 8]),
         Schedule::Shared => (Kernel::ContractShared, [SHARED_TILE; 2]),
-        Schedule::Split => (Kernel::ContractSplit, [rows, 4]),
+        Schedule::Split => (Kernel::ContractSplit, [rows(4), 4]),
     };
     let tiles = count(&contract.batch)
         * u64::from(contract.m.div_ceil(tile[0]))
@@ -414,16 +416,16 @@ fn contract_work(contract: &Contract, schedule: Schedule) -> Result<Work, Prepar
         ),
     ];
     if schedule != Schedule::Shared {
-        overrides.push(("ROWS", rows));
+        overrides.push(("ROWS", tile[0]));
     }
     let cost = u64::from(contract.k) * u64::from(tile[0]) * u64::from(tile[1]) * 4;
     let mut work = Work::new(kernel, overrides, tiles, cost)?;
-    if schedule != Schedule::Register {
+    if matches!(schedule, Schedule::Shared | Schedule::Split) {
         work.items_per_group = 1;
     }
     let k = u64::from(contract.k);
     work.rounds = match schedule {
-        Schedule::Register => k + 2 * k.div_ceil(CHUNK),
+        Schedule::Register | Schedule::Large => k + 2 * k.div_ceil(CHUNK),
         // A slab is one round, two to bring it, and one for each of its elements.
         Schedule::Shared => k.div_ceil(SHARED_SLAB) * (SHARED_SLAB + 5),
         Schedule::Split => k.div_ceil(u64::from(WORKGROUP)) + 2 * k.div_ceil(CHUNK) + 32,

@@ -16,6 +16,8 @@ use std::time::{Duration, Instant};
 pub enum Schedule {
     /// Each invocation makes up to 4 by 4 results, and keeps all it reads in registers.
     Register,
+    /// Each invocation makes up to 8 by 8 results.
+    Large,
     /// Each workgroup makes 32 by 32 results, and shares what it reads.
     Shared,
     /// Each workgroup makes up to 4 by 4 results; its invocations split their sums.
@@ -24,7 +26,7 @@ pub enum Schedule {
 
 impl Schedule {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Register, Self::Shared, Self::Split];
+    pub const ALL: [Self; 4] = [Self::Register, Self::Large, Self::Shared, Self::Split];
 }
 
 /// Contractions that one schedule suits.
@@ -77,8 +79,16 @@ impl Class {
 pub struct Table([Schedule; Class::ALL.len()]);
 
 impl Table {
+    /// Until more is known: the kernel that is compiled soonest, which counts on a driver that takes seconds for it.
+    pub const PLAIN: Self = Self::all(Schedule::Register);
+
     /// Measured on lavapipe 22.3 (`PENSTOCK_CALIBRATE=1`, test `schedules_are_measured`).
-    pub const SOFTWARE: Self = Self::all(Schedule::Register);
+    pub const LLVMPIPE: Self = Self([
+        Schedule::Register,
+        Schedule::Large,
+        Schedule::Large,
+        Schedule::Large,
+    ]);
 
     /// One schedule for all.
     #[must_use]
@@ -141,6 +151,7 @@ pub fn fastest(times: &Times) -> Table {
     }))
 }
 
+/// The fastest of [`RUNS`] runs of a plan without weights, and its output.
 fn timed(
     device: &mut Device,
     plan: &Arc<Plan>,
