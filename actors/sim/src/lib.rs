@@ -21,6 +21,7 @@ mod network;
 mod random;
 
 pub mod chain;
+pub mod overload;
 
 pub use agenda::Agenda;
 pub use network::{Faults, Network};

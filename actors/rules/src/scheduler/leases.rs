@@ -181,6 +181,7 @@ impl Scheduler {
                 && !candidate.committed
             {
                 candidate.committed = true;
+                self.figures.promised += 1;
                 waiting.committed_to = Some(height);
             }
             if waiting.class == Class::Block {

@@ -5,8 +5,8 @@ use super::limits::{
 };
 use super::model::{Plan, Problem, Verdict};
 use super::{
-    Config, Decision, DecisionLog, Effect, Event, Included, Record, Released, Scheduler, Slot,
-    policy,
+    Config, Decision, DecisionLog, Effect, Event, Figures, Included, Record, Released, Scheduler,
+    Slot, policy,
 };
 use crate::Machine;
 use crate::ids::{Epoch, Height, LeaseId, Micros, RequestKey};
@@ -60,6 +60,7 @@ impl Scheduler {
             dispatched_time: 0,
             hedged_time: 0,
             disputes: 0,
+            figures: Figures::default(),
             profiles: BTreeMap::new(),
             cache: super::Cache::default(),
             credit: super::Credit::default(),
@@ -92,6 +93,12 @@ impl Scheduler {
         (self.by_gang.len(), self.leases.len(), self.cache.len())
     }
 
+    /// What it did since its start.
+    #[must_use]
+    pub const fn figures(&self) -> Figures {
+        self.figures
+    }
+
     pub(super) fn log(&self, now: Micros, decision: Decision, effects: &mut Vec<Effect>) {
         effects.push(Effect::Log(Record { at: now, decision }));
     }
@@ -122,12 +129,14 @@ impl Scheduler {
         if slot.height.next() < self.problem.height {
             return;
         }
+        let before = self.problem.height;
         self.problem.height = slot.height.next();
         let first = slot.cutoff.saturating_sub(SETTLE_TIME);
         let second = slot.next_cutoff.saturating_sub(SETTLE_TIME);
         self.problem.deadlines = [first, second.max(first.saturating_add(Micros(1)))];
         self.roll(now);
         self.broken_promises(now, slot.height, effects);
+        self.late_tickets(before, slot.height);
         self.report(effects);
         self.grant_tickets();
         self.dirty = true;
@@ -164,11 +173,19 @@ impl Scheduler {
             };
             if waiting.committed_to.is_some_and(|height| height <= built) {
                 waiting.committed_to = Some(built.next());
+                self.figures.broken += 1;
                 let id = self.problem.gangs[slot].id;
                 let height = built;
                 self.log(now, Decision::PromiseBroken { id, height }, effects);
             }
         }
+    }
+
+    /// Counts the gangs whose ticket was due with a block from `first` to `built`, and that wait still.
+    fn late_tickets(&mut self, first: Height, built: Height) {
+        let held = self.problem.gangs.iter().filter(|gang| gang.live);
+        let late = held.filter(|gang| gang.due.is_some_and(|due| first <= due && due <= built));
+        self.figures.late += late.count() as u64;
     }
 
     /// Tells those who wait why, and about how long, where that changed.
@@ -240,6 +257,7 @@ impl Scheduler {
                 waiting.ticket = Some(cost);
                 self.problem.gangs[slot as usize].due = Some(due);
                 self.tickets_held += cost;
+                self.figures.tickets += 1;
                 given.push((arrival, id));
             }
         }

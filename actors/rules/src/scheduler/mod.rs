@@ -228,6 +228,32 @@ pub enum Policy {
     Edf,
 }
 
+/// What a scheduler did since its start, in numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Figures {
+    /// Promises: a gang whose work began for the block that is built next.
+    pub promised: u64,
+    /// Promises that were not kept: the block was built before all of the gang's answers were here.
+    pub broken: u64,
+    /// Tickets that were given.
+    pub tickets: u64,
+    /// Gangs that still waited when the block was built with which their ticket was due.
+    pub late: u64,
+}
+
+impl Figures {
+    /// What was added since `before`.
+    #[must_use]
+    pub const fn since(&self, before: &Self) -> Self {
+        Self {
+            promised: self.promised - before.promised,
+            broken: self.broken - before.broken,
+            tickets: self.tickets - before.tickets,
+            late: self.late - before.late,
+        }
+    }
+}
+
 /// The scheduler.
 #[derive(Clone, Debug)]
 pub struct Scheduler {
@@ -273,6 +299,7 @@ pub struct Scheduler {
     dispatched_time: u64,
     hedged_time: u64,
     disputes: usize,
+    figures: Figures,
     profiles: BTreeMap<(u32, u32), Profile>,
     cache: Cache,
     credit: Credit,

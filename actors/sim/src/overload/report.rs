@@ -1,0 +1,167 @@
+//! What a run came to.
+
+use super::Config;
+use super::demand::{Intent, Job};
+use penstock_rules::message::RefuseReason;
+use penstock_rules::scheduler::Figures;
+use penstock_rules::tx::Reason;
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+/// What time of a shard was good for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Spent {
+    /// A block took the result.
+    Useful,
+    /// The transaction is pending at the end, with this result.
+    Pending,
+    /// The input changed after it was computed.
+    Stale,
+    /// Nobody used it: its transaction left, or it was computed twice.
+    Wasted,
+}
+
+/// Transactions of one kind: how many were asked for, and how many got into a block.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Share {
+    /// Asked for.
+    pub asked: u64,
+    /// Included.
+    pub included: u64,
+}
+
+/// What a run came to. Times in microseconds of shards, values in wei.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Time of all shards that is measured.
+    pub capacity: u64,
+    /// Value that no schedule can exceed.
+    pub bound: u128,
+    /// Value that honest transactions in blocks brought.
+    pub revenue: u128,
+    /// Time whose results are in blocks.
+    pub useful: u64,
+    /// Time whose results wait with their transactions at the end.
+    pub pending: u64,
+    /// Time whose results were of an input that changed.
+    pub stale: u64,
+    /// Time that was good for nothing.
+    pub wasted: u64,
+    /// Honest transactions.
+    pub all: Share,
+    /// The same, by number of requests.
+    pub by_width: BTreeMap<usize, Share>,
+    /// Included transactions by the blocks that they waited beyond the first.
+    pub waits: BTreeMap<u64, u64>,
+    /// What the scheduler counted.
+    pub figures: Figures,
+    /// Deferrals that were told, by reason.
+    pub reasons: BTreeMap<String, u64>,
+    /// Refusals of shards, by reason.
+    pub refusals: BTreeMap<String, u64>,
+    /// Leases that ran out.
+    pub leases_expired: u64,
+    /// Models that were loaded while it was measured.
+    pub loads: u64,
+    /// Batches, and requests in them.
+    pub batches: u64,
+    /// See `batches`.
+    pub batched: u64,
+}
+
+impl Report {
+    pub(super) fn asked(&mut self, job: &Job) {
+        if job.intent == Intent::Honest {
+            self.all.asked += 1;
+            let width = job.waves.iter().map(Vec::len).sum();
+            self.by_width.entry(width).or_default().asked += 1;
+        }
+    }
+
+    pub(super) fn included(&mut self, job: &Job, waited: u64) {
+        self.revenue += job.value;
+        self.all.included += 1;
+        let width = job.waves.iter().map(Vec::len).sum();
+        self.by_width.entry(width).or_default().included += 1;
+        *self.waits.entry(waited).or_default() += 1;
+    }
+
+    pub(super) fn deferred(&mut self, reason: Reason) {
+        let name = match reason {
+            Reason::Outbid(_) => "Outbid".into(),
+            other => format!("{other:?}"),
+        };
+        *self.reasons.entry(name).or_default() += 1;
+    }
+
+    pub(super) fn refused(&mut self, reason: RefuseReason) {
+        *self.refusals.entry(format!("{reason:?}")).or_default() += 1;
+    }
+
+    pub(super) const fn spend(&mut self, what: Spent, time: u64) {
+        match what {
+            Spent::Useful => self.useful += time,
+            Spent::Pending => self.pending += time,
+            Spent::Stale => self.stale += time,
+            Spent::Wasted => self.wasted += time,
+        }
+    }
+
+    /// Revenue over the bound, in a hundred thousand.
+    #[must_use]
+    pub fn revenue_share(&self) -> u64 {
+        (self.revenue * 100_000 / self.bound.max(1)) as u64
+    }
+
+    /// A part of the capacity, in a hundred thousand.
+    #[must_use]
+    pub const fn of_capacity(&self, time: u64) -> u64 {
+        let capacity = if self.capacity == 0 { 1 } else { self.capacity };
+        (time as u128 * 100_000 / capacity as u128) as u64
+    }
+
+    /// Promises that were broken, in a hundred thousand.
+    #[must_use]
+    pub fn broken_share(&self) -> u64 {
+        self.figures.broken * 100_000 / self.figures.promised.max(1)
+    }
+}
+
+/// A number of a hundred thousand, as `0.98765`.
+fn share(of_100_000: u64) -> String {
+    format!("{}.{:05}", of_100_000 / 100_000, of_100_000 % 100_000)
+}
+
+/// The head of a table of runs, or with a run its line.
+#[must_use]
+pub fn table(run: Option<(&Config, &Report)>) -> String {
+    let Some((config, report)) = run else {
+        return "workload policy   load seed  revenue  useful pending  wasted   stale    idle  broken promises  late of tickets  loads batch".into();
+    };
+    let mut line = String::new();
+    let spent = report.useful + report.pending + report.wasted + report.stale;
+    let tenths = report.batched * 10 / report.batches.max(1);
+    // Writing to a string can't fail.
+    let _ = write!(
+        line,
+        "{:<8} {:<7} {:>4}% {:>4}  {} {} {} {} {} {} {} {:>8} {:>5} {:>9} {:>6} {:>3}.{}",
+        format!("{:?}", config.workload),
+        format!("{:?}", config.policy),
+        config.load_percent,
+        config.seed,
+        share(report.revenue_share()),
+        share(report.of_capacity(report.useful)),
+        share(report.of_capacity(report.pending)),
+        share(report.of_capacity(report.wasted)),
+        share(report.of_capacity(report.stale)),
+        share(report.of_capacity(report.capacity.saturating_sub(spent))),
+        share(report.broken_share()),
+        report.figures.promised,
+        report.figures.late,
+        report.figures.tickets,
+        report.loads,
+        tenths / 10,
+        tenths % 10,
+    );
+    line
+}
