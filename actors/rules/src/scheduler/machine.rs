@@ -34,6 +34,7 @@ impl Scheduler {
             problem,
             plan: Plan::default(),
             planned_at: Micros(0),
+            built: Height(0),
             dirty: false,
             urgent: false,
             costs_changed: false,
@@ -126,11 +127,19 @@ impl Scheduler {
     }
 
     fn head(&mut self, now: Micros, slot: Slot, effects: &mut Vec<Effect>) {
-        if slot.height.next() < self.problem.height {
+        if slot.height < self.built {
             return;
         }
-        let before = self.problem.height;
-        self.problem.height = slot.height.next();
+        let before = std::mem::replace(&mut self.built, slot.height);
+        let [old, _] = self.problem.deadlines;
+        let next = slot.height.next();
+        self.problem.height = if before < slot.height {
+            next
+        } else if old > Micros(0) && now >= old {
+            next.next()
+        } else {
+            self.problem.height.max(next)
+        };
         let first = slot.cutoff.saturating_sub(SETTLE_TIME);
         let second = slot.next_cutoff.saturating_sub(SETTLE_TIME);
         self.problem.deadlines = [first, second.max(first.saturating_add(Micros(1)))];
@@ -155,12 +164,17 @@ impl Scheduler {
             second.saturating_sub(first).max(Micros(1))
         };
         let passed = now.saturating_sub(first).0 / slot.0 + 1;
+        let passed_one = first > Micros(0);
         let first = if first == Micros(0) {
             now.saturating_add(slot)
         } else {
             first.saturating_add(Micros(passed.saturating_mul(slot.0)))
         };
         self.problem.deadlines = [first, first.saturating_add(slot)];
+        if passed_one {
+            // The block after the head takes no more: it is in the making.
+            self.problem.height = self.built.next().next();
+        }
         self.dirty = true;
         self.urgent = true;
         true
@@ -172,7 +186,7 @@ impl Scheduler {
                 continue;
             };
             if waiting.committed_to.is_some_and(|height| height <= built) {
-                waiting.committed_to = Some(built.next());
+                waiting.committed_to = Some(self.problem.height);
                 self.figures.broken += 1;
                 let id = self.problem.gangs[slot].id;
                 let height = built;
@@ -181,10 +195,10 @@ impl Scheduler {
         }
     }
 
-    /// Counts the gangs whose ticket was due with a block from `first` to `built`, and that wait still.
-    fn late_tickets(&mut self, first: Height, built: Height) {
+    /// Counts the gangs whose ticket was due with a block after `before`, up to `built`, and that wait still.
+    fn late_tickets(&mut self, before: Height, built: Height) {
         let held = self.problem.gangs.iter().filter(|gang| gang.live);
-        let late = held.filter(|gang| gang.due.is_some_and(|due| first <= due && due <= built));
+        let late = held.filter(|gang| gang.due.is_some_and(|due| before < due && due <= built));
         self.figures.late += late.count() as u64;
     }
 

@@ -264,6 +264,8 @@ pub struct Scheduler {
     problem: Problem,
     plan: Plan,
     planned_at: Micros,
+    /// The head. The block after it is planned for, until that stops taking results; then the one after that.
+    built: Height,
     /// Something changed since the last full plan; something that cannot wait for the next.
     dirty: bool,
     urgent: bool,

@@ -11,6 +11,8 @@ use crate::shard::{self, BatchId, HEARTBEAT, Shard};
 use alloy_primitives::{B256, Bytes};
 use proptest::prelude::*;
 
+mod planning;
+
 const MS: u64 = 1_000;
 const SLOT: u64 = 1_000 * MS;
 /// Virtual time starts here: zero is "never".
