@@ -13,30 +13,76 @@ const REQUESTS_MAX: u64 = 1 << 20;
 /// Runs from which on the slowest is left out as a straggler: fewer say nothing about what is usual.
 const STRAGGLER_RUNS: usize = 5;
 
-/// The last runs of one model on one shard.
+/// While fewer runs than that are known, a batch's time is taken to vary by this part of it at least.
+const NOISE_UNKNOWN: u64 = 20;
+
+/// Each run counts 1/64 less with each that follows: the shape of a cost changes with the model alone.
+const SHAPE_RUNS: i128 = 64;
+
+/// Fraction bits of the decayed sums.
+const SUM_BITS: u32 = 16;
+
+/// A run this many times as slow as expected says nothing of the shape.
+const OUTLIER: u64 = 2;
+
+/// Decayed sums over runs: count, requests, time, requests squared, requests times time.
+type Sums = [i128; 5];
+
+/// What one model costs on one shard: the shape (base to slope) from many runs, the scale from the last ones.
+///
+/// A shard that is busy runs batches of nearly one size. The last ten alone then tell base and slope apart by their
+/// noise, and a plan's small batches cost anything.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Profile {
     /// Static cost of a request, in microseconds: one igas is one on the reference shard.
     prior_each: u64,
     /// Requests and microseconds.
     runs: VecDeque<(u64, u64)>,
+    sums: Sums,
+    /// Base and slope, in microseconds.
+    shape: (u64, u64),
 }
 
 impl Profile {
     pub(crate) fn new(prior_each: u64) -> Self {
+        let prior_each = prior_each.max(1);
         Self {
-            prior_each: prior_each.max(1),
+            prior_each,
             runs: VecDeque::new(),
+            sums: [0; 5],
+            shape: (PRIOR_BASE.0, prior_each),
         }
     }
 
     pub(crate) fn record(&mut self, requests: u64, micros: u64) {
+        let requests = requests.clamp(1, REQUESTS_MAX);
+        let micros = micros.min(super::limits::LEASE_MAX.0);
+        let expected = self.cost().batch(requests);
+        let usual = micros <= expected.saturating_mul(OUTLIER)
+            && expected <= micros.saturating_mul(OUTLIER);
         if self.runs.len() == PROFILE_RUNS {
             self.runs.pop_front();
         }
-        let micros = micros.min(super::limits::LEASE_MAX.0);
-        self.runs
-            .push_back((requests.clamp(1, REQUESTS_MAX), micros));
+        self.runs.push_back((requests, micros));
+        if usual || self.runs.len() < STRAGGLER_RUNS {
+            self.learn_shape(requests, micros);
+        }
+    }
+
+    fn learn_shape(&mut self, requests: u64, micros: u64) {
+        let (b, t) = (i128::from(requests), i128::from(micros));
+        for (sum, x) in self.sums.iter_mut().zip([1, b, t, b * b, b * t]) {
+            *sum += (x << SUM_BITS) - *sum / SHAPE_RUNS;
+        }
+        let [n, sb, st, sbb, sbt] = self.sums;
+        let spread = n * sbb - sb * sb;
+        let slope = n * sbt - sb * st;
+        // Batches have to differ by an eighth of their size at least, or noise would draw the line.
+        if 64 * spread >= sb * sb && slope > 0 && st * spread >= slope * sb {
+            let each = slope / spread;
+            let base = (st - slope * sb / spread) / n;
+            self.shape = (narrow(base), narrow(each).max(1));
+        }
     }
 
     fn prior(&self, requests: u64) -> u64 {
@@ -45,8 +91,7 @@ impl Profile {
             .saturating_add(self.prior_each.saturating_mul(requests))
     }
 
-    /// Least squares over the last runs without the slowest; where these do not tell base and slope apart, the prior
-    /// scaled to their mean.
+    /// The shape, scaled to the last runs without the slowest.
     pub(crate) fn cost(&self) -> Cost {
         let mut runs: Vec<(u64, u64)> = self.runs.iter().copied().collect();
         if runs.len() >= STRAGGLER_RUNS {
@@ -71,33 +116,35 @@ impl Profile {
                 .sum()
         };
         let (sb, st) = (sum(&|b, _| b), sum(&|_, t| t));
-        let (sbb, sbt) = (sum(&|b, _| b * b), sum(&|b, t| b * t));
-        let spread = count * sbb - sb * sb;
-        let slope = count * sbt - sb * st;
-        let (base, each) = if spread > 0 && slope > 0 && st * spread >= slope * sb {
-            ((st - slope * sb / spread) / count, slope / spread)
-        } else {
-            let prior: i128 = runs.iter().map(|&(b, _)| i128::from(self.prior(b))).sum();
-            (
-                i128::from(PRIOR_BASE.0) * st / prior,
-                i128::from(self.prior_each) * st / prior,
-            )
-        };
-        let narrow = |x: i128| u64::try_from(x).unwrap_or(u64::MAX >> 8);
-        let (base, each) = (narrow(base), narrow(each).max(1));
+        let (base, each) = (i128::from(self.shape.0), i128::from(self.shape.1));
+        let shaped = (count * base + each * sb).max(1);
+        let (base, each) = (
+            narrow(base * st / shaped),
+            narrow(each * st / shaped).max(1),
+        );
         let square = |b: i128, t: i128| {
             let off = t - i128::from(base) - i128::from(each) * b;
             off * off
         };
         let batch = narrow(sb / count).max(1);
+        // A few runs that agree say little of how much the next may differ.
+        let least = if runs.len() < STRAGGLER_RUNS {
+            (base.saturating_add(each.saturating_mul(batch)) / NOISE_UNKNOWN).saturating_pow(2)
+        } else {
+            0
+        };
         Cost {
             hosted: true,
             base,
             each,
-            variance: narrow(sum(&square) / count),
+            variance: narrow(sum(&square) / count).max(least),
             mean: (base / batch).saturating_add(each),
         }
     }
+}
+
+fn narrow(x: i128) -> u64 {
+    u64::try_from(x).unwrap_or(u64::MAX >> 8)
 }
 
 #[cfg(test)]
@@ -114,14 +161,39 @@ mod tests {
 
     #[test]
     fn a_line_is_found_and_its_noise_is_none() {
-        let cost = of(&[(1, 5_500), (4, 7_000), (8, 9_000), (16, 13_000)]);
-        assert_eq!((cost.base, cost.each, cost.variance), (5_000, 500, 0));
+        let runs = [1, 4, 8, 16, 2, 12].map(|b| (b, 5_000 + 500 * b));
+        let cost = of(&runs);
+        assert!(
+            cost.base.abs_diff(5_000) <= 2 && cost.each == 500 && cost.variance <= 4,
+            "{cost:?}"
+        );
     }
 
     #[test]
     fn batches_of_one_size_scale_the_prior() {
         let cost = of(&[(8, 20_000), (8, 20_000)]);
         assert_eq!((cost.base, cost.each), (4_000, 2_000));
+    }
+
+    /// Under load all batches are about equally large: the last ten drew a line through their noise.
+    #[test]
+    fn the_shape_is_kept_while_batches_are_of_one_size() {
+        let time = |b: u64| 60_000 + 18_000 * b;
+        let mut runs: Vec<(u64, u64)> = [1, 3, 6, 10, 13].map(|b| (b, time(b))).into();
+        let noise = [98, 104, 97, 101, 100, 96, 103, 105, 99, 102, 97];
+        for percent in noise.into_iter().cycle().take(60) {
+            let b = 15 + u64::from(percent > 100);
+            runs.push((b, time(b) / 100 * percent));
+        }
+        let cost = of(&runs);
+        for b in [1, 4, 16] {
+            assert!(
+                cost.batch(b).abs_diff(time(b)) < time(b) / 5,
+                "{b}: {} for {}",
+                cost.batch(b),
+                time(b)
+            );
+        }
     }
 
     #[test]
