@@ -188,6 +188,7 @@ impl Scheduler {
             model,
             copies: u32::from(quorum),
             ready_at: Micros(0),
+            variance: 0,
             barred: 0,
         };
         let slot = self.free_keys.pop().unwrap_or_else(|| {
@@ -409,11 +410,12 @@ impl Scheduler {
                 barred |= 1 << shard;
             }
         }
-        let mut ready = Micros(0);
+        let (mut ready, mut variance) = (Micros(0), 0);
         for lease in &entry.leases {
             if let Some(lease) = self.leases.get(lease) {
                 barred |= 1 << lease.shard;
                 ready = ready.max(lease.done_at());
+                variance = variance.max(lease.variance);
             }
         }
         let hosts = self.problem.shards.len();
@@ -427,6 +429,7 @@ impl Scheduler {
         state.copies = copies as u32;
         state.barred = barred | entry.failed;
         state.ready_at = ready;
+        state.variance = variance;
     }
 
     /// A key is settled: its waiters need it no more, and gangs that need nothing more are done.

@@ -156,16 +156,7 @@ impl Scheduler {
                 let Some(lease) = self.leases.get(lease) else {
                     continue;
                 };
-                let expected = Micros(lease.expected);
-                free = if at == 0 {
-                    // What is overdue is thought to take a quarter of its time still.
-                    lease
-                        .started
-                        .saturating_add(expected)
-                        .max(now.saturating_add(Micros(lease.expected / 4)))
-                } else {
-                    free.saturating_add(expected)
-                };
+                free = lease.ends(now, (at > 0).then_some(free));
                 variance = variance.saturating_add(lease.variance);
                 long |= lease.expected > slot_time;
             }
@@ -182,6 +173,38 @@ impl Scheduler {
             };
             if came_back {
                 self.urgent = true;
+            }
+        }
+    }
+
+    /// When what is under way will be done, as it looks now: each shard works on one lease after the other, and the
+    /// noise of all of them adds up.
+    pub(super) fn refresh_ready(&mut self, now: Micros) {
+        let slots: Vec<u32> = self
+            .leases
+            .values()
+            .flat_map(|lease| &lease.assignment.requests)
+            .filter_map(|request| self.by_key.get(&request.key).copied())
+            .collect();
+        for &slot in &slots {
+            let state = &mut self.problem.keys[slot as usize];
+            (state.ready_at, state.variance) = (Micros(0), 0);
+        }
+        for member in &self.members {
+            let (mut free, mut variance) = (now, 0u64);
+            for (at, lease) in member.leases.iter().enumerate() {
+                let Some(lease) = self.leases.get(lease) else {
+                    continue;
+                };
+                free = lease.ends(now, (at > 0).then_some(free));
+                variance = variance.saturating_add(lease.variance);
+                for request in &lease.assignment.requests {
+                    if let Some(&slot) = self.by_key.get(&request.key) {
+                        let state = &mut self.problem.keys[slot as usize];
+                        state.ready_at = state.ready_at.max(free);
+                        state.variance = state.variance.max(variance);
+                    }
+                }
             }
         }
     }

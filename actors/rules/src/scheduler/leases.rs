@@ -1,7 +1,7 @@
 //! Work that is with a shard: given, prolonged, doubled, taken back.
 
 use super::limits::{HEDGE_AFTER_PERCENT, HEDGE_PERCENT, LEASE_MIN, ROUND_TRIP};
-use super::model::{Pass, Verdict};
+use super::model::{KeyState, Pass, Verdict};
 use super::{Decision, Effect, Scheduler};
 use crate::ids::{LeaseId, Micros};
 use crate::message::{AssignedRequest, Assignment, CancelAssignment, Class, Deferral};
@@ -28,6 +28,17 @@ pub(super) struct Lease {
 impl Lease {
     pub(super) fn done_at(&self) -> Micros {
         self.started.saturating_add(Micros(self.expected))
+    }
+
+    /// When it will be done, as it looks now: it runs, or it waits until its shard is free.
+    pub(super) fn ends(&self, now: Micros, free: Option<Micros>) -> Micros {
+        match free {
+            Some(free) => free.saturating_add(Micros(self.expected)),
+            // What is overdue is thought to take a quarter of its time still.
+            None => self
+                .done_at()
+                .max(now.saturating_add(Micros(self.expected / 4))),
+        }
     }
 }
 
@@ -155,11 +166,19 @@ impl Scheduler {
         lane.free_at = start.saturating_add(span);
         lane.variance = lane.variance.saturating_add(cost.variance);
         lane.long |= expected > slot_time;
-        for key in taken {
+        for &key in &taken {
             if let Some(entry) = &mut self.entries[key as usize] {
                 entry.leases.insert(lease);
             }
             self.recount(key);
+        }
+        let (ready_at, variance) = (start.saturating_add(span), self.problem.shards[s].variance);
+        for &key in &taken {
+            let state = &mut self.problem.keys[key as usize];
+            state.ready_at = state.ready_at.max(ready_at);
+            state.variance = state.variance.max(variance);
+        }
+        for key in taken {
             self.promise(now, key);
         }
         effects.push(Effect::Assign(assignment));
@@ -171,6 +190,13 @@ impl Scheduler {
             return;
         };
         let height = self.problem.height;
+        // A plan is some milliseconds old: what began later than planned may be too late, and is not promised.
+        let keys = &self.problem.keys;
+        let end = self.problem.deadlines[0];
+        let in_time = |&key: &u32| {
+            let state: &KeyState = &keys[key as usize];
+            state.copies > 0 || state.ready_at.saturating_add(Micros(state.margin())) <= end
+        };
         let mut payer = None;
         for &gang in &entry.waiters {
             let candidate = &mut self.problem.gangs[gang as usize];
@@ -179,6 +205,7 @@ impl Scheduler {
             };
             if self.plan.verdicts.get(gang as usize) == Some(&Verdict::Placed(Pass::This))
                 && !candidate.committed
+                && candidate.needs.iter().all(in_time)
             {
                 candidate.committed = true;
                 self.figures.promised += 1;

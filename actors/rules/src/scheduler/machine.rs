@@ -323,6 +323,7 @@ impl Scheduler {
 
     /// The full plan.
     fn replan(&mut self, now: Micros, effects: &mut Vec<Effect>) {
+        self.refresh_ready(now);
         self.plan = policy::plan(&self.problem);
         for (lane, &price) in self.problem.shards.iter_mut().zip(&self.plan.prices) {
             lane.price = price;

@@ -5,7 +5,7 @@
 //! order of arrival, so **no decision may depend on a slot's number**: ties go by hash.
 
 use super::Policy;
-use super::limits::PRICE_ONE;
+use super::limits::{MARGIN_SIGMAS, PRICE_ONE};
 use super::policy::Board;
 use crate::ids::{Height, Micros, ModelHash, RequestKey, ShardId};
 use crate::message::Class;
@@ -77,6 +77,14 @@ pub struct Cost {
     pub mean: u64,
 }
 
+impl KeyState {
+    /// Microseconds beyond `ready_at` within which what is under way will be done, as far as its noise is known.
+    #[must_use]
+    pub const fn margin(&self) -> u64 {
+        MARGIN_SIGMAS.saturating_mul(self.variance.isqrt())
+    }
+}
+
 impl Cost {
     /// Expected time of a batch.
     #[must_use]
@@ -94,6 +102,8 @@ pub struct KeyState {
     pub copies: u32,
     /// When those under way will be done.
     pub ready_at: Micros,
+    /// Variance of that, in square microseconds.
+    pub variance: u64,
     /// Shards that may not be given it: they hold it, answered it, or failed at it.
     pub barred: u128,
 }

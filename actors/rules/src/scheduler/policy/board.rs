@@ -19,9 +19,10 @@ pub(crate) enum Miss {
 }
 
 /// Chance margin of a placement: baselines plan without.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Margin {
     /// None.
+    #[default]
     Off,
     /// [`MARGIN_SIGMAS`] standard deviations.
     On,
@@ -76,7 +77,7 @@ pub struct Board {
     taken: BTreeMap<u32, u128>,
     /// Shards that may be given work longer than a slot.
     long_max: usize,
-    margin: bool,
+    margin: Margin,
     steps: Vec<Step>,
     pub(crate) batches: Vec<Batch>,
 }
@@ -153,10 +154,15 @@ impl Board {
                         .unwrap_or(1),
                 )
                 .max(1),
-            margin: margin == Margin::On,
+            margin,
             steps: Vec::new(),
             batches: Vec::new(),
         }
+    }
+
+    /// Placements from now on keep this margin; what was kept until now.
+    pub(crate) const fn set_margin(&mut self, margin: Margin) -> Margin {
+        std::mem::replace(&mut self.margin, margin)
     }
 
     /// Shards that serve a model.
@@ -250,7 +256,16 @@ impl Board {
         let deadline = until.map_or(deadline, |u| deadline.min(u.saturating_sub(p.now).0));
         for (position, &key) in needs.iter().enumerate() {
             let state = p.keys[key as usize];
-            let late = state.ready_at.saturating_sub(p.now).0 > deadline;
+            let margin = match self.margin {
+                Margin::On => state.margin(),
+                Margin::Off => 0,
+            };
+            let late = state
+                .ready_at
+                .saturating_sub(p.now)
+                .0
+                .saturating_add(margin)
+                > deadline;
             let placed = self.placed[key as usize];
             if late || placed > 0 && self.key_pass[key as usize] > pass as u8 {
                 return Err(Miss::Late);
@@ -393,6 +408,18 @@ impl Board {
         variance: u64,
         until: u64,
     ) -> bool {
+        self.fits_with(p, shard, pass, (add, variance), until, self.margin)
+    }
+
+    fn fits_with(
+        &self,
+        p: &Problem,
+        shard: u32,
+        pass: Pass,
+        (add, variance): (u64, u64),
+        until: u64,
+        margin: Margin,
+    ) -> bool {
         let s = shard as usize;
         let mut finish = p.shards[s]
             .free_at
@@ -416,7 +443,7 @@ impl Board {
                 return false;
             };
             let needed = noise.saturating_mul(MARGIN_SIGMAS * MARGIN_SIGMAS);
-            if self.margin && room.saturating_mul(room) < needed {
+            if margin == Margin::On && room.saturating_mul(room) < needed {
                 return false;
             }
         }
@@ -544,13 +571,22 @@ impl Board {
         }
     }
 
-    /// Shards that are planned beyond a deadline, as `(shard slot, pass)`: none, ever.
+    /// Shards that are planned beyond a deadline, as `(shard slot, pass)`: none, ever. What was promised may use up its
+    /// margin.
     pub(crate) fn overruns(&self, p: &Problem) -> Vec<(u32, Pass)> {
         let mut found = Vec::new();
         for shard in 0..self.shards as u32 {
             for pass in [Pass::This, Pass::Next] {
+                let bound = |b: &Batch| {
+                    b.shard == shard && b.urgency.0 && b.pass <= Pass::Next && !b.keys.is_empty()
+                };
+                let margin = if self.batches.iter().any(bound) {
+                    Margin::Off
+                } else {
+                    self.margin
+                };
                 if self.load[pass as usize][shard as usize] > 0
-                    && !self.fits(p, shard, pass, 0, 0, u64::MAX)
+                    && !self.fits_with(p, shard, pass, (0, 0), u64::MAX, margin)
                 {
                     found.push((shard, pass));
                 }

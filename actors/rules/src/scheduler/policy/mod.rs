@@ -96,7 +96,13 @@ fn under_way(p: &Problem, gang: u32) -> Option<Verdict> {
         if state.copies > 0 {
             return None;
         }
-        ready = ready.max(state.ready_at);
+        // What was promised stands while it is expected in time; what is to be promised needs its margin.
+        let margin = if candidate.committed || p.policy != Policy::Value {
+            0
+        } else {
+            state.margin()
+        };
+        ready = ready.max(state.ready_at.saturating_add(Micros(margin)));
     }
     Some(Verdict::Placed(if ready <= p.deadlines[0] {
         Pass::This
@@ -251,7 +257,10 @@ impl<'p> Planner<'p> {
             list.sort_unstable_by(|a, b| order::compare(p, &self.heads, a, b));
         }
         let mut others = Order::new(others);
+        // What was promised is not given up for the sake of a margin: nobody else comes before it.
+        let margin = self.board.set_margin(Margin::Off);
         self.all(&bound, Pass::This, true);
+        self.board.set_margin(margin);
         for item in &aged {
             self.place_long(item.gang, Pass::Aged);
         }

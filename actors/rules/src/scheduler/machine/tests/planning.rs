@@ -1,6 +1,7 @@
 //! What plans got wrong once, each as the smallest case that showed it.
 
 use super::*;
+use crate::scheduler::model::Pass;
 
 /// A scheduler that leads, with this slot told, at [`START`].
 fn scheduler_at(height: u64) -> Scheduler {
@@ -51,4 +52,83 @@ fn once_a_block_is_in_the_making_plans_are_for_the_one_after_it() {
         tell(scheduler, START + SLOT + 300 * MS, told(4, 1));
         assert_eq!(scheduler.problem().height, Height(7), "an older head");
     }
+}
+
+/// One shard, two models of which a batch of one takes `each`, and gangs of one request each.
+fn problem(each: u64, variance: u64, gangs: u32) -> Problem {
+    let gang = |n: u32| Candidate {
+        id: B256::repeat_byte(n as u8 + 1),
+        sender: n,
+        live: true,
+        value: 1_000_000,
+        needs: vec![n],
+        ..Candidate::default()
+    };
+    let mut problem = Problem {
+        now: Micros(START),
+        height: Height(6),
+        deadlines: [Micros(START + SLOT), Micros(START + 2 * SLOT)],
+        shards: vec![Lane::idle(shard_id(0), 1)],
+        models: vec![model(1)],
+        costs: vec![Cost {
+            hosted: true,
+            base: 0,
+            each,
+            variance,
+            mean: each,
+        }],
+        keys: vec![
+            KeyState {
+                copies: 1,
+                ..KeyState::default()
+            };
+            gangs as usize
+        ],
+        gangs: (0..gangs).map(gang).collect(),
+        lanes: (0..gangs).map(|n| vec![n]).collect(),
+        rooms: vec![u64::MAX; gangs as usize],
+        ..Problem::default()
+    };
+    problem.shards[0].free_at = problem.now;
+    problem
+}
+
+/// Each replan asked for the full margin anew, with ever less time: what had slipped a little was given up.
+#[test]
+fn what_was_promised_keeps_its_place_while_it_is_expected_in_time() {
+    // Two runs of 400 ms that vary by 100 ms: together they leave less than three deviations.
+    let mut problem = problem(400 * MS, (100 * MS).pow(2), 2);
+    let placed = |problem: &Problem| policy::plan(problem).verdicts;
+    assert_eq!(
+        placed(&problem)
+            .iter()
+            .filter(|v| **v == Verdict::Placed(Pass::This))
+            .count(),
+        1
+    );
+    for gang in &mut problem.gangs {
+        gang.committed = true;
+    }
+    assert_eq!(placed(&problem), [Verdict::Placed(Pass::This); 2]);
+}
+
+/// What was under way was taken to be done at its expected time to the microsecond, and was promised.
+#[test]
+fn work_under_way_needs_its_margin_to_be_promised() {
+    let mut problem = problem(10 * MS, 0, 1);
+    problem.keys[0] = KeyState {
+        copies: 0,
+        ready_at: Micros(START + SLOT - 20 * MS),
+        variance: (10 * MS).pow(2),
+        ..KeyState::default()
+    };
+    assert_eq!(
+        policy::plan(&problem).verdicts,
+        [Verdict::Placed(Pass::Next)]
+    );
+    problem.gangs[0].committed = true;
+    assert_eq!(
+        policy::plan(&problem).verdicts,
+        [Verdict::Placed(Pass::This)]
+    );
 }
