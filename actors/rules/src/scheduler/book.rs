@@ -238,6 +238,7 @@ impl Scheduler {
             live: true,
             call,
             committed: false,
+            started: false,
             igas,
             due: None,
             needs: needs.to_vec(),
@@ -262,6 +263,7 @@ impl Scheduler {
             let before = &mut self.problem.gangs[old];
             candidate.arrival = candidate.arrival.min(before.arrival);
             candidate.committed = before.committed;
+            candidate.started = before.started;
             candidate.due = before.due.take();
             waiting.ticket = was.ticket.take();
             waiting.committed_to = was.committed_to.take();

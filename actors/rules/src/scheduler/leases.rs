@@ -203,6 +203,7 @@ impl Scheduler {
             let Some(waiting) = &mut self.waiting[gang as usize] else {
                 continue;
             };
+            candidate.started = true;
             if self.plan.verdicts.get(gang as usize) == Some(&Verdict::Placed(Pass::This))
                 && !candidate.committed
                 && candidate.needs.iter().all(in_time)

@@ -80,11 +80,18 @@ pub const MARGIN_SIGMAS: u64 = 3;
 /// A batch takes at most this share of a slot, in percent: 15 cost 3 to 4 points of revenue, 30 to 40 half a point.
 pub const BATCH_SLOT_PERCENT: u64 = 35;
 
+/// Part of its full size for which a batch must find room before it is opened on a contended shard, in percent.
+pub const BATCH_ROOM_PERCENT: u64 = 33;
+
 /// Weight of a request's marginal time against the time at which its shard gets done, when a shard is chosen for it.
 pub const JOIN_WEIGHT: u64 = 8;
 
 /// Up to this many shards for a model are all compared; of more, those with an open batch and two chosen by hash.
 pub const HOSTS_COMPARED_MAX: usize = 8;
+
+/// Work that competes for a contended block, in percent of the time until its cut-off. Costs are estimated, so a little
+/// more than fits.
+pub const CUT_PERCENT: u64 = 115;
 
 /// Consecutive gangs that find no place before a pass ends.
 pub const FAILURES_MAX: u32 = 2_048;

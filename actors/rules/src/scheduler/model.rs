@@ -129,6 +129,8 @@ pub struct Candidate {
     pub call: bool,
     /// A promise was made, and work has begun.
     pub committed: bool,
+    /// Some of it is computed, or under way: the rest makes use of it.
+    pub started: bool,
     /// Inference units that it has yet to pay for.
     pub igas: u64,
     /// It holds a ticket that is due with this block.
@@ -206,6 +208,8 @@ pub struct Plan {
     pub clearing: Vec<u64>,
     /// Per shard: the shadow price that the next plan starts from.
     pub prices: Vec<u64>,
+    /// The density from which on work is worth the shards' time; zero where nothing is contended.
+    pub bar: u64,
     /// Gangs that were placed.
     pub placed: u32,
     /// Gangs that wait.

@@ -262,8 +262,9 @@ fn gaps(workload: Workload, count: usize, random: &mut Random) -> Vec<i64> {
 }
 
 /// The value that nobody can exceed: whole transactions and one part of one, by value per least cost, in the shards'
-/// whole time; any model on any shard, every batch full, the future known.
-pub(super) fn bound(jobs: &[Job], capacity: u64) -> u128 {
+/// whole time; any model on any shard, every batch full, the future known. With the value and cost of the last one that
+/// has a part in it.
+pub(super) fn bound(jobs: &[Job], capacity: u64) -> (u128, (u128, u64)) {
     let mut honest: Vec<&Job> = jobs
         .iter()
         .filter(|job| job.intent == Intent::Honest)
@@ -272,10 +273,11 @@ pub(super) fn bound(jobs: &[Job], capacity: u64) -> u128 {
     let (mut left, mut sum) = (capacity, 0);
     for job in honest {
         if job.cost > left {
-            return sum + job.value * u128::from(left) / u128::from(job.cost);
+            let part = job.value * u128::from(left) / u128::from(job.cost);
+            return (sum + part, (job.value, job.cost));
         }
         left -= job.cost;
         sum += job.value;
     }
-    sum
+    (sum, (0, 1))
 }

@@ -39,6 +39,10 @@ pub struct Report {
     pub bound: u128,
     /// Value that honest transactions in blocks brought.
     pub revenue: u128,
+    /// Value in blocks that the bound does not have: it was taken in the place of better.
+    pub below: u128,
+    /// The least that what is in blocks could have cost.
+    pub least_cost: u64,
     /// Time whose results are in blocks.
     pub useful: u64,
     /// Time whose results wait with their transactions at the end.
@@ -136,7 +140,7 @@ fn share(of_100_000: u64) -> String {
 #[must_use]
 pub fn table(run: Option<(&Config, &Report)>) -> String {
     let Some((config, report)) = run else {
-        return "workload policy   load seed  revenue  useful pending  wasted   stale    idle  broken promises  late of tickets  loads batch".into();
+        return "workload policy   load seed  revenue  useful pending  wasted   stale    idle  broken promises  late of tickets  loads batch   below  packed".into();
     };
     let mut line = String::new();
     let spent = report.useful + report.pending + report.wasted + report.stale;
@@ -144,7 +148,7 @@ pub fn table(run: Option<(&Config, &Report)>) -> String {
     // Writing to a string can't fail.
     let _ = write!(
         line,
-        "{:<8} {:<7} {:>4}% {:>4}  {} {} {} {} {} {} {} {:>8} {:>5} {:>9} {:>6} {:>3}.{}",
+        "{:<8} {:<7} {:>4}% {:>4}  {} {} {} {} {} {} {} {:>8} {:>5} {:>9} {:>6} {:>3}.{} {} {}",
         format!("{:?}", config.workload),
         format!("{:?}", config.policy),
         config.load_percent,
@@ -162,6 +166,8 @@ pub fn table(run: Option<(&Config, &Report)>) -> String {
         report.loads,
         tenths / 10,
         tenths % 10,
+        share((report.below * 100_000 / report.bound.max(1)) as u64),
+        share(report.least_cost * 100_000 / report.useful.max(1)),
     );
     line
 }

@@ -103,6 +103,8 @@ pub(super) struct World {
     head: Height,
     from: Micros,
     until: Micros,
+    /// Value and cost of the least dense transaction that the bound has.
+    last: (u128, u64),
     report: Report,
 }
 
@@ -135,6 +137,7 @@ impl World {
             head: Height(1),
             from,
             until,
+            last: (0, 1),
             report: Report::default(),
             models,
         };
@@ -158,7 +161,7 @@ impl World {
             &seed.fork(13),
         );
         world.report.capacity = capacity;
-        world.report.bound = demand::bound(&demand.jobs, capacity);
+        (world.report.bound, world.last) = demand::bound(&demand.jobs, capacity);
         world.take_in(demand, from);
         world
     }
@@ -339,8 +342,10 @@ impl World {
         if measured {
             self.report.asked(&job);
         }
-        let life = Micros(job.life * SLOT.0);
-        self.agenda.after(life, Happens::Leave(n));
+        // It leaves after a block that it is not in.
+        let blocks = self.now().0 / SLOT.0 + 1 + job.life;
+        self.agenda
+            .at(Micros(blocks * SLOT.0 + 1), Happens::Leave(n));
         let live = Live {
             id,
             sender,
@@ -460,6 +465,11 @@ impl World {
                     self.keys[key as usize].consumed = true;
                 }
                 if live.measured {
+                    let (value, cost) = self.last;
+                    if live.job.value * u128::from(cost) < value * u128::from(live.job.cost) {
+                        self.report.below += live.job.value;
+                    }
+                    self.report.least_cost += live.job.cost;
                     self.report
                         .included(&live.job, self.head.0.saturating_sub(live.arrival.0));
                 }

@@ -2,7 +2,8 @@
 
 use crate::ids::Micros;
 use crate::scheduler::limits::{
-    BATCH_SLOT_PERCENT, HOSTS_COMPARED_MAX, JOIN_WEIGHT, LONG_PERCENT, MARGIN_SIGMAS,
+    BATCH_ROOM_PERCENT, BATCH_SLOT_PERCENT, HOSTS_COMPARED_MAX, JOIN_WEIGHT, LONG_PERCENT,
+    MARGIN_SIGMAS,
 };
 use crate::scheduler::model::{Batch, Cost, NONE, PASSES, Pass, Problem};
 use std::collections::BTreeMap;
@@ -28,6 +29,16 @@ pub(crate) enum Margin {
     On,
 }
 
+/// Whether a placement leaves alone what open batches keep free.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Room {
+    /// It does.
+    #[default]
+    Kept,
+    /// It may take it: it has to be placed.
+    Used,
+}
+
 /// The urgency of a placement: see [`Batch::urgency`].
 pub(crate) type Urgency = (bool, bool, u64);
 
@@ -45,6 +56,8 @@ struct Step {
     hint: u32,
     add: u64,
     variance: u64,
+    /// What the batch kept free before.
+    kept: u64,
 }
 
 /// Loads, open batches, and what is placed.
@@ -63,6 +76,12 @@ pub struct Board {
     load: [Vec<u64>; PASSES],
     /// Per pass and shard: their variance.
     variance: [Vec<u64>; PASSES],
+    /// Per model and shard: requests for which a batch must have room when it is opened. One where nothing is contended.
+    least: Vec<u32>,
+    /// Per pass and shard: microseconds that open batches keep free, up to that many requests.
+    kept: [Vec<u64>; PASSES],
+    /// Per batch: the same.
+    batch_kept: Vec<u64>,
     /// Per pass, model and shard: the batch that takes more.
     open: [Vec<u32>; PASSES],
     /// Per pass and model: the shard that was chosen last.
@@ -78,6 +97,7 @@ pub struct Board {
     /// Shards that may be given work longer than a slot.
     long_max: usize,
     margin: Margin,
+    room: Room,
     steps: Vec<Step>,
     pub(crate) batches: Vec<Batch>,
 }
@@ -138,6 +158,9 @@ impl Board {
             short,
             load: [per_shard(), per_shard(), per_shard(), per_shard()],
             variance: [per_shard(), per_shard(), per_shard(), per_shard()],
+            least: vec![1; shards * models],
+            kept: [per_shard(), per_shard(), per_shard(), per_shard()],
+            batch_kept: Vec::new(),
             open: std::array::from_fn(|_| vec![NONE; shards * models]),
             hint: std::array::from_fn(|_| vec![NONE; models]),
             full: std::array::from_fn(|_| vec![false; models]),
@@ -155,6 +178,7 @@ impl Board {
                 )
                 .max(1),
             margin,
+            room: Room::Kept,
             steps: Vec::new(),
             batches: Vec::new(),
         }
@@ -163,6 +187,27 @@ impl Board {
     /// Placements from now on keep this margin; what was kept until now.
     pub(crate) const fn set_margin(&mut self, margin: Margin) -> Margin {
         std::mem::replace(&mut self.margin, margin)
+    }
+
+    /// From now on a batch is opened only where it and all open ones find room for a good part of what they can take,
+    /// as far as `asked` (requests per model) is enough to fill them: many models side by side on one shard would leave
+    /// all their batches small.
+    pub(crate) fn keep_room(&mut self, asked: &[u64]) {
+        for (m, hosts) in self.hosts.iter().enumerate() {
+            for &s in hosts {
+                let table = m * self.shards + s as usize;
+                let good = u64::from(self.caps[table]) * BATCH_ROOM_PERCENT / 100;
+                let there = asked[m] / hosts.len() as u64;
+                self.least[table] = good.min(there).max(1) as u32;
+            }
+        }
+        self.keep(Room::Kept);
+    }
+
+    /// Whether batches are opened with room to fill alone, or wherever one request has room.
+    pub(crate) fn keep(&mut self, room: Room) {
+        self.room = room;
+        self.reopen();
     }
 
     /// Shards that serve a model.
@@ -371,13 +416,29 @@ impl Board {
             }
         }
         let at = join.map_or(pass, |batch| self.batches[batch as usize].pass);
-        if !self.fits(p, shard, at, add, variance, deadline) {
+        // What the batch kept free for it is not taken from others; what a new one will keep free is.
+        let needs = match join {
+            Some(batch) => add - self.batch_kept[batch as usize].min(add),
+            None => add.saturating_add(self.to_keep(p, model, shard, at)),
+        };
+        if !self.fits(p, shard, at, needs, variance, deadline) {
             return None;
         }
         Some(
             add.saturating_mul(JOIN_WEIGHT)
                 .saturating_add(self.finish(p, shard, pass as usize)),
         )
+    }
+
+    /// Microseconds that a batch keeps free when it is opened with one request.
+    fn to_keep(&self, p: &Problem, model: u32, shard: u32, pass: Pass) -> u64 {
+        if matches!(pass, Pass::Aged | Pass::Long) || self.room == Room::Used {
+            return 0;
+        }
+        let least = self.least[model as usize * self.shards + shard as usize];
+        p.cost(model, shard)
+            .each
+            .saturating_mul(u64::from(least - 1))
     }
 
     fn takes_long(&self, p: &Problem, shard: u32, pass: Pass) -> bool {
@@ -408,7 +469,15 @@ impl Board {
         variance: u64,
         until: u64,
     ) -> bool {
-        self.fits_with(p, shard, pass, (add, variance), until, self.margin)
+        self.fits_with(
+            p,
+            shard,
+            pass,
+            (add, variance),
+            until,
+            self.margin,
+            self.room,
+        )
     }
 
     fn fits_with(
@@ -419,6 +488,7 @@ impl Board {
         (add, variance): (u64, u64),
         until: u64,
         margin: Margin,
+        room: Room,
     ) -> bool {
         let s = shard as usize;
         let mut finish = p.shards[s]
@@ -429,6 +499,9 @@ impl Board {
         let mut noise = p.shards[s].variance.saturating_add(variance);
         for (q, &at) in PASS_OF.iter().enumerate() {
             finish = finish.saturating_add(self.load[q][s]);
+            if room == Room::Kept {
+                finish = finish.saturating_add(self.kept[q][s]);
+            }
             noise = noise.saturating_add(self.variance[q][s]);
             if q < pass as usize || q > pass as usize && self.load[q][s] == 0 {
                 continue;
@@ -439,11 +512,11 @@ impl Board {
             } else {
                 deadline
             };
-            let Some(room) = deadline.checked_sub(finish) else {
+            let Some(left) = deadline.checked_sub(finish) else {
                 return false;
             };
             let needed = noise.saturating_mul(MARGIN_SIGMAS * MARGIN_SIGMAS);
-            if margin == Margin::On && room.saturating_mul(room) < needed {
+            if margin == Margin::On && left.saturating_mul(left) < needed {
                 return false;
             }
         }
@@ -467,6 +540,7 @@ impl Board {
             (batch, None)
         } else {
             let batch = self.batches.len() as u32;
+            self.batch_kept.push(0);
             self.batches.push(Batch {
                 shard,
                 model,
@@ -477,6 +551,11 @@ impl Board {
             });
             let before = std::mem::replace(&mut self.open[pass as usize][table], batch);
             (batch, Some(before))
+        };
+        let kept = self.batch_kept[batch as usize];
+        let left = match opened {
+            Some(_) => self.to_keep(p, model, shard, pass),
+            None => kept - kept.min(add),
         };
         let entry = &mut self.batches[batch as usize];
         self.steps.push(Step {
@@ -490,6 +569,7 @@ impl Board {
             hint,
             add,
             variance,
+            kept,
         });
         // What rides along does not make a batch of this block more urgent.
         if entry.pass == pass {
@@ -497,6 +577,7 @@ impl Board {
         }
         entry.keys.push(key);
         let at = entry.pass as usize;
+        self.keep_free(batch, left);
         self.load[at][shard as usize] += add;
         self.variance[at][shard as usize] += variance;
         self.placed[key as usize] += 1;
@@ -506,8 +587,17 @@ impl Board {
         }
     }
 
+    /// Has a batch keep so many microseconds free.
+    fn keep_free(&mut self, batch: u32, time: u64) {
+        let Batch { pass, shard, .. } = self.batches[batch as usize];
+        let kept = &mut self.kept[pass as usize][shard as usize];
+        let before = std::mem::replace(&mut self.batch_kept[batch as usize], time);
+        *kept = *kept - before + time;
+    }
+
     fn undo(&mut self) {
         while let Some(step) = self.steps.pop() {
+            self.keep_free(step.batch, step.kept);
             let batch = &mut self.batches[step.batch as usize];
             let (at, shard, model) = (batch.pass as usize, batch.shard, batch.model);
             batch.keys.pop();
@@ -525,6 +615,7 @@ impl Board {
             if let Some(before) = step.opened {
                 self.open[at][step.table] = before;
                 self.batches.pop();
+                self.batch_kept.pop();
             }
             self.hint[step.asked as usize][model as usize] = step.hint;
         }
@@ -532,6 +623,7 @@ impl Board {
 
     /// A batch went to its shard: from now on the problem has it, as work that is under way.
     pub(crate) fn dispatched(&mut self, p: &Problem, batch: u32) {
+        self.keep_free(batch, 0);
         let Batch {
             shard,
             model,
@@ -586,7 +678,7 @@ impl Board {
                     self.margin
                 };
                 if self.load[pass as usize][shard as usize] > 0
-                    && !self.fits_with(p, shard, pass, (0, 0), u64::MAX, margin)
+                    && !self.fits_with(p, shard, pass, (0, 0), u64::MAX, margin, Room::Used)
                 {
                     found.push((shard, pass));
                 }
@@ -609,6 +701,14 @@ impl Board {
                 placed[key as usize] += 1;
             }
         }
-        load == self.load && variance == self.variance && placed == self.placed
+        let mut kept: [Vec<u64>; PASSES] = std::array::from_fn(|_| vec![0; self.shards]);
+        for (batch, time) in self.batches.iter().zip(&self.batch_kept) {
+            kept[batch.pass as usize][batch.shard as usize] += time;
+        }
+        load == self.load
+            && variance == self.variance
+            && placed == self.placed
+            && kept == self.kept
+            && self.batches.len() == self.batch_kept.len()
     }
 }

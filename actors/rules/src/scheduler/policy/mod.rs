@@ -1,8 +1,8 @@
 //! From a problem to a plan: one pure function, and its incremental form for arrivals between two full plans.
 //!
 //! ```text
-//!             committed | aged long work | tickets due | all others by rank | over a cap | calls
-//!  This block:    1            2               3                4                5          6
+//!             committed | aged long work | tickets due | started | others by rank | over a cap | calls
+//!  This block:    1            2               3            4            5             6          7
 //!  Next block:    again, what found no place; last of all, work that is longer than a slot
 //! ```
 
@@ -10,18 +10,19 @@ mod board;
 mod order;
 
 pub(crate) use board::Board;
-use board::{Margin, Miss, Urgency};
+use board::{Margin, Miss, Room, Urgency};
 use order::{Item, Order};
 
 use super::Policy;
 use super::limits::{
-    FAILURES_MAX, LONG_AGE_BLOCKS, PRICE_MAX, PRICE_MIN, PRICE_ONE, PRICE_STEP, SENDER_PERCENT,
-    TICKET_PERCENT, TICKET_SLACK, UNCOVERED_PERCENT,
+    CUT_PERCENT, FAILURES_MAX, LONG_AGE_BLOCKS, PRICE_MAX, PRICE_MIN, PRICE_ONE, PRICE_STEP,
+    SENDER_PERCENT, TICKET_PERCENT, TICKET_SLACK, UNCOVERED_PERCENT,
 };
 use super::model::{NONE, Pass, Plan, Problem, Verdict};
 use crate::ids::Micros;
 use crate::tx::Reason;
 use std::collections::VecDeque;
+use std::ops::Range;
 
 /// Plans everything anew. Equal problems give equal plans, in every byte.
 #[must_use]
@@ -61,6 +62,15 @@ pub fn insert(problem: &Problem, plan: &mut Plan, gang: u32) {
         plan.ranks[gang as usize] = (urgency.2, cost);
         let first = plan.board.batches.len();
         let mut verdict = None;
+        // What the cut of the last full plan would leave out opens no batch between two plans; what is above it opens
+        // none where a batch has no room to fill.
+        let worth = urgency.2 >= plan.bar || candidate.committed || candidate.started;
+        if !worth {
+            plan.verdicts[gang as usize] =
+                Verdict::Deferred(Reason::Outbid(order::price_of(plan.bar)));
+            return;
+        }
+        plan.board.keep(Room::Kept);
         for pass in [Pass::This, Pass::Next] {
             if pass == Pass::This && candidate.call {
                 continue;
@@ -138,6 +148,8 @@ struct Planner<'p> {
     wanted: Vec<u64>,
     demand: u64,
     capacity: u64,
+    /// See [`Plan::bar`].
+    bar: u64,
 }
 
 /// Whether caps bind.
@@ -190,13 +202,20 @@ impl<'p> Planner<'p> {
             wanted: vec![0; models],
             demand: 0,
             capacity,
+            bar: 0,
         }
     }
 
     fn run(&mut self) {
         let p = self.p;
-        let (mut bound, mut due, mut aged, mut others, mut calls) =
-            (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let (mut bound, mut started, mut due, mut aged, mut others, mut calls) = (
+            Vec::new(),
+            Vec::new(),
+            Vec::new(),
+            Vec::new(),
+            Vec::new(),
+            Vec::new(),
+        );
         let mut candidates = Vec::with_capacity(p.gangs.len());
         for gang in 0..p.gangs.len() as u32 {
             if let Some(verdict) = under_way(p, gang) {
@@ -250,10 +269,13 @@ impl<'p> Planner<'p> {
                 if fair && candidate.due.is_some() {
                     due.push(item);
                 }
+                if fair && candidate.started {
+                    started.push(item);
+                }
                 others.push(item);
             }
         }
-        for list in [&mut bound, &mut aged, &mut calls] {
+        for list in [&mut bound, &mut started, &mut aged, &mut calls] {
             list.sort_unstable_by(|a, b| order::compare(p, &self.heads, a, b));
         }
         let mut others = Order::new(others);
@@ -265,9 +287,17 @@ impl<'p> Planner<'p> {
             self.place_long(item.gang, Pass::Aged);
         }
         self.tickets(due);
-        self.compete(&mut others, Pass::This);
+        // What began before is worth more than its value: without the rest it was computed in vain.
+        let [this, next] = self.cuts(&mut others, &bound);
+        self.all(&started, Pass::This, false);
+        self.compete(&mut others, Pass::This, 0..this);
         self.all(&bound, Pass::Next, true);
-        self.compete(&mut others, Pass::Next);
+        self.all(&started, Pass::Next, false);
+        self.compete(&mut others, Pass::Next, 0..next);
+        // What is not worth its time has what the others leave.
+        self.board.keep(Room::Used);
+        self.compete(&mut others, Pass::This, this..usize::MAX);
+        self.compete(&mut others, Pass::Next, next..usize::MAX);
         self.all(&calls, Pass::Next, false);
         self.long(&mut others, &calls);
     }
@@ -275,6 +305,11 @@ impl<'p> Planner<'p> {
     fn is_long(&self, gang: u32) -> bool {
         let needs = &self.p.gangs[gang as usize].needs;
         needs.iter().any(|&key| self.board.is_long(self.p, key))
+    }
+
+    /// Whether more is asked for than can be done for this block.
+    fn contended(&self) -> bool {
+        self.p.policy == Policy::Value && self.demand > self.capacity
     }
 
     fn waits(&self, gang: u32) -> bool {
@@ -328,14 +363,67 @@ impl<'p> Planner<'p> {
         }
     }
 
-    /// All that is left, by rank, until the pass is full; then those whom a cap kept back.
-    fn compete(&mut self, order: &mut Order, pass: Pass) {
+    /// How many in the order are worth the time until each of the two blocks: where more is asked for than can be done,
+    /// those that come first and fill it. A cheap one of little worth would find a gap in this block's time, and keep
+    /// a dear one of the next block waiting.
+    fn cuts(&mut self, order: &mut Order, bound: &[Item]) -> [usize; 2] {
         let p = self.p;
-        let (mut at, mut failures) = (0, 0);
+        if !self.contended() {
+            return [usize::MAX; 2];
+        }
+        let live = p.shards.iter().filter(|s| s.live).count() as u64;
+        let sum = |items: &[Item]| -> u64 {
+            let times = items.iter().map(|item| self.plain[item.gang as usize]);
+            times.fold(0, u64::saturating_add)
+        };
+        let left = self.capacity.saturating_sub(sum(bound));
+        let most = [left, left + live * p.slot()].map(|time| time / 100 * CUT_PERCENT);
+        let mut cuts = [0; 2];
+        let (mut at, mut cost) = (0, 0u64);
+        let mut asked = vec![0; p.models.len()];
+        while cost <= most[1] {
+            let heads = &self.heads;
+            let Some(item) = order.get(at, |a, b| order::compare(p, heads, a, b)) else {
+                break;
+            };
+            at += 1;
+            if !self.waits(item.gang) || self.is_long(item.gang) {
+                continue;
+            }
+            let (value, plain) = (
+                p.gangs[item.gang as usize].value,
+                self.plain[item.gang as usize],
+            );
+            cost = cost.saturating_add(plain);
+            self.bar = order::density(value, plain);
+            for &key in &p.gangs[item.gang as usize].needs {
+                let state = &p.keys[key as usize];
+                asked[state.model as usize] += u64::from(state.copies);
+            }
+            for (cut, most) in cuts.iter_mut().zip(most) {
+                if cost <= most {
+                    *cut = at;
+                }
+            }
+        }
+        if cost <= most[1] {
+            self.bar = 0;
+        }
+        self.board.keep_room(&asked);
+        cuts
+    }
+
+    /// All that is left of a part of the order, by rank, until the pass is full; then those whom a cap kept back.
+    fn compete(&mut self, order: &mut Order, pass: Pass, part: Range<usize>) {
+        let p = self.p;
+        let (mut at, mut failures) = (part.start, 0);
         let mut kept_back = Vec::new();
-        let contended = p.policy == Policy::Value && self.demand > self.capacity;
-        let caps = if contended { Caps::Bind } else { Caps::Lifted };
-        while failures < FAILURES_MAX && !self.board.all_full(pass) {
+        let caps = if self.contended() {
+            Caps::Bind
+        } else {
+            Caps::Lifted
+        };
+        while at < part.end && failures < FAILURES_MAX && !self.board.all_full(pass) {
             let heads = &self.heads;
             let Some(item) = order.get(at, |a, b| order::compare(p, heads, a, b)) else {
                 break;
@@ -354,13 +442,19 @@ impl<'p> Planner<'p> {
                 failures += 1;
             }
         }
+        failures = 0;
         for item in kept_back {
-            if self.board.all_full(pass) {
+            if failures >= FAILURES_MAX || self.board.all_full(pass) {
                 break;
             }
             let before = self.verdicts[item.gang as usize];
-            if self.waits(item.gang) && !self.try_place(item, pass, (false, false, item.rank)) {
-                self.verdicts[item.gang as usize] = before;
+            if self.waits(item.gang) {
+                if self.try_place(item, pass, (false, false, item.rank)) {
+                    failures = 0;
+                } else {
+                    failures += 1;
+                    self.verdicts[item.gang as usize] = before;
+                }
             }
         }
     }
@@ -530,6 +624,7 @@ impl<'p> Planner<'p> {
             prices,
             placed,
             deferred,
+            bar: self.bar,
             demand: self.demand,
             capacity: self.capacity,
             board: self.board,

@@ -132,3 +132,94 @@ fn work_under_way_needs_its_margin_to_be_promised() {
         [Verdict::Placed(Pass::This)]
     );
 }
+
+fn count(plan: &Plan, pass: Pass) -> usize {
+    let placed = |v: &&Verdict| **v == Verdict::Placed(pass);
+    plan.verdicts.iter().filter(placed).count()
+}
+
+/// Near a block's end each gap took one more batch of one request, at the price of a whole batch's base.
+#[test]
+fn where_more_is_asked_for_than_can_be_done_a_batch_is_opened_with_room_to_fill() {
+    let with = |gangs: u32| {
+        let mut problem = problem(10 * MS, 0, gangs);
+        problem.shards[0].batch_max = 9;
+        problem.costs[0].base = 50 * MS;
+        // Room for one, not for the three that are a third of a batch.
+        problem.deadlines[0] = Micros(START + 65 * MS);
+        policy::plan(&problem)
+    };
+    assert_eq!(count(&with(1), Pass::This), 1, "nobody else wants the time");
+    let plan = with(100);
+    assert_eq!(count(&plan, Pass::This), 0);
+    assert!(count(&plan, Pass::Next) >= 9);
+}
+
+/// Cheap work of little worth fitted into the last gaps of a block, and the next block's dear work came too late.
+#[test]
+fn what_is_not_worth_its_time_waits_for_what_is() {
+    let mut problem = problem(260 * MS, 0, 104);
+    problem.deadlines = [Micros(START + 50 * MS), Micros(START + 50 * MS + SLOT)];
+    problem.models.push(model(2));
+    problem.costs.push(Cost {
+        each: 2 * MS,
+        mean: 2 * MS,
+        ..problem.costs[0]
+    });
+    for (n, gang) in problem.gangs.iter_mut().enumerate() {
+        gang.value = if n < 4 { 1_000_000_000 } else { 1_000 };
+    }
+    for key in &mut problem.keys[4..] {
+        key.model = 1;
+    }
+    let plan = policy::plan(&problem);
+    assert_eq!(plan.verdicts[..4], [Verdict::Placed(Pass::Next); 4]);
+    assert!(plan.bar > 0);
+}
+
+/// Between two full plans each arrival opened a batch of its own, whatever it was worth.
+#[test]
+fn an_arrival_below_the_cut_opens_no_batch() {
+    let mut problem = problem(100 * MS, 0, 40);
+    problem.shards[0].batch_max = 4;
+    let mut plan = policy::plan(&problem);
+    let before = plan.batches().len();
+    for value in [1, 1_000_000_000] {
+        let n = problem.gangs.len() as u32;
+        problem.keys.push(problem.keys[0]);
+        problem.gangs.push(Candidate {
+            id: B256::repeat_byte(200),
+            sender: n,
+            value,
+            needs: vec![n],
+            ..problem.gangs[0].clone()
+        });
+        problem.lanes.push(vec![n]);
+        problem.rooms.push(u64::MAX);
+        policy::insert(&problem, &mut plan, n);
+        let verdict = plan.verdicts[n as usize];
+        assert!(
+            matches!(verdict, Verdict::Deferred(Reason::Outbid(price)) if price > 0)
+                || value > 1 && verdict == Verdict::Deferred(Reason::Outbid(0)),
+            "{verdict:?}"
+        );
+        assert_eq!(plan.batches().len(), before);
+    }
+}
+
+/// Half-computed gangs were outbid by fresh ones until they left, and what was computed was lost.
+#[test]
+fn what_began_is_finished_before_something_else_begins() {
+    let mut problem = problem(600 * MS, 0, 2);
+    problem.gangs[1].value = 900_000;
+    assert_eq!(
+        policy::plan(&problem).verdicts[0],
+        Verdict::Placed(Pass::This)
+    );
+    problem.gangs[1].started = true;
+    let plan = policy::plan(&problem);
+    assert_eq!(
+        plan.verdicts,
+        [Verdict::Placed(Pass::Next), Verdict::Placed(Pass::This)]
+    );
+}
