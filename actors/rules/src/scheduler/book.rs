@@ -77,6 +77,22 @@ pub(super) struct Waiting {
     pub(super) told: Option<(Reason, u32)>,
 }
 
+/// What a transaction whose round is answered takes into its next one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Parked {
+    /// The block that was planned when the round was answered.
+    pub(super) since: Height,
+    /// Its ticket: microseconds that it holds, and when it is due.
+    pub(super) ticket: Option<(u64, Height)>,
+}
+
+impl Parked {
+    /// Microseconds that its ticket holds.
+    pub(super) fn cost(&self) -> u64 {
+        self.ticket.map_or(0, |(cost, _)| cost)
+    }
+}
+
 /// A sender with gangs here.
 #[derive(Clone, Debug)]
 pub(super) struct Sender {
@@ -137,6 +153,7 @@ impl Scheduler {
         self.by_gang.insert(gang.id, fresh);
         self.dirty = true;
         if needs.is_empty() {
+            self.park(fresh);
             self.drop_gang(fresh, effects);
             return;
         }
@@ -269,6 +286,13 @@ impl Scheduler {
             waiting.committed_to = was.committed_to.take();
             waiting.told = was.told;
         }
+        if let Some(parked) = self.parked.remove(&gang.id) {
+            candidate.started = true;
+            if let Some((cost, due)) = parked.ticket {
+                candidate.due = Some(due);
+                waiting.ticket = Some(cost);
+            }
+        }
         let slot = self.free_gangs.pop().unwrap_or_else(|| {
             self.waiting.push(None);
             self.problem.gangs.push(Candidate::default());
@@ -304,12 +328,13 @@ impl Scheduler {
     }
 
     fn sender(&mut self, now: Micros, address: Address, call: bool) -> u32 {
-        let room = self.credit.room(now, address);
+        let room = self.credit.cover(now, address);
         let (problem, free) = (&mut self.problem, &mut self.free_senders);
         let sender = self.senders.entry(address).or_insert_with(|| {
             let slot = free.pop().unwrap_or_else(|| {
                 problem.lanes.push(Vec::new());
                 problem.rooms.push(0);
+                problem.used.push(0);
                 problem.lanes.len() as u32 - 1
             });
             Sender {
@@ -320,8 +345,31 @@ impl Scheduler {
         });
         sender.gangs += 1;
         sender.calls += u32::from(call);
+        if sender.gangs == 1 {
+            problem.used[sender.slot as usize] = 0;
+        }
         problem.rooms[sender.slot as usize] = room;
         sender.slot
+    }
+
+    /// Keeps what a gang whose round is answered takes into the next one.
+    fn park(&mut self, slot: u32) {
+        let candidate = &self.problem.gangs[slot as usize];
+        let Some(waiting) = &mut self.waiting[slot as usize] else {
+            return;
+        };
+        if waiting.class == Class::Block {
+            let since = self.problem.height;
+            let ticket = waiting.ticket.take().zip(candidate.due);
+            self.parked.insert(candidate.id, Parked { since, ticket });
+        }
+    }
+
+    /// Forgets what was kept for a next round: the transaction is in a block, or gone.
+    pub(super) fn unpark(&mut self, id: &B256) {
+        if let Some(parked) = self.parked.remove(id) {
+            self.tickets_held -= parked.cost();
+        }
     }
 
     /// Takes a gang out. Requests that nobody else waits for go with it, as far as they are not under way.
@@ -446,6 +494,7 @@ impl Scheduler {
             let needs = &mut self.problem.gangs[gang as usize].needs;
             needs.retain(|&key| key != slot);
             if needs.is_empty() {
+                self.park(gang);
                 self.drop_gang(gang, effects);
             }
         }

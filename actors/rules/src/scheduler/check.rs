@@ -1,6 +1,7 @@
 //! What must hold after every event.
 
 use super::Scheduler;
+use super::book::Parked;
 use super::limits::ASSIGNMENTS_PER_SHARD;
 use super::model::{Pass, Verdict};
 use std::collections::BTreeSet;
@@ -128,7 +129,7 @@ impl Scheduler {
     }
 
     fn check_gangs(&self) -> Result<(), String> {
-        let mut tickets = 0;
+        let mut tickets: u64 = self.parked.values().map(Parked::cost).sum();
         for (id, &slot) in &self.by_gang {
             let (candidate, waiting) = (
                 &self.problem.gangs[slot as usize],

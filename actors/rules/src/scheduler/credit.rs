@@ -58,6 +58,12 @@ impl Credit {
         (CREDIT_BASE.0 + earned).saturating_sub(unpaid)
     }
 
+    /// Units that what the sender paid covers, beyond what it has unpaid now: nothing for a fresh identity, of which
+    /// there are as many as anybody likes.
+    pub(crate) fn cover(&mut self, now: Micros, sender: Address) -> u64 {
+        self.room(now, sender).saturating_sub(CREDIT_BASE.0)
+    }
+
     /// A request was given to a shard on behalf of a gang. Once per request: who came first pays.
     pub(crate) fn expose(
         &mut self,
@@ -157,6 +163,16 @@ mod tests {
         credit.included(Micros(0), B256::repeat_byte(9), ALICE, Igas(100), &[key(0)]);
         assert_eq!(credit.room(Micros(0), ALICE), CREDIT_BASE.0 + 100 - 200);
         assert!(credit.is_sound());
+    }
+
+    /// A thousand fresh identities had a thousand times the base.
+    #[test]
+    fn a_fresh_identity_has_room_but_no_cover() {
+        let mut credit = Credit::default();
+        assert_eq!(credit.room(Micros(0), ALICE), CREDIT_BASE.0);
+        assert_eq!(credit.cover(Micros(0), ALICE), 0);
+        credit.included(Micros(0), B256::ZERO, ALICE, Igas(5_000), &[]);
+        assert_eq!(credit.cover(Micros(0), ALICE), 5_000);
     }
 
     #[test]

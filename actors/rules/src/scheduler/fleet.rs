@@ -2,8 +2,8 @@
 
 use super::limits::{
     ASSIGNMENTS_PER_SHARD, BREAKER_OPEN, BREAKER_STRIKES, BREAKER_WINDOW, LEASE_MAX, LEASE_MIN,
-    LEASE_UNSEEN_MAX, PREFETCH_AGAIN, PRICE_ONE, REPLICAS_MIN, ROUND_TRIP, SHARD_SILENCE_MAX,
-    SHARDS_MAX,
+    LEASE_UNSEEN_MAX, PREFETCH_AGAIN, PRICE_ONE, REPLICAS_MIN, REPLICAS_OF_SHARE, ROUND_TRIP,
+    SHARD_SILENCE_MAX, SHARDS_MAX,
 };
 use super::model::{Cost, Lane};
 use super::profile::Profile;
@@ -318,6 +318,11 @@ impl Scheduler {
         let live: Vec<u32> = (0..self.members.len() as u32)
             .filter(|&s| self.problem.shards[s as usize].live)
             .collect();
+        let all_wanted = self
+            .plan
+            .wanted
+            .iter()
+            .fold(0, |sum: u64, &w| sum.saturating_add(w));
         let quorum = usize::from(self.config.quorum.zk.max(self.config.quorum.tee));
         for m in 0..self.problem.models.len() as u32 {
             if self.asked[m as usize] == 0 {
@@ -328,7 +333,10 @@ impl Scheduler {
             let hosts = live.iter().filter(|&&s| has(s)).count();
             let wanted = self.plan.wanted.get(m as usize).copied().unwrap_or(0);
             // One more while the shards that have it are asked for more than two slots of work.
-            let crowded = wanted > 2 * slot_time * hosts as u64;
+            // Twice its share of the work is enough: more would push out what others need.
+            let share = u128::from(wanted) * live.len() as u128 * u128::from(REPLICAS_OF_SHARE);
+            let fair = share.div_ceil(u128::from(all_wanted.max(1)));
+            let crowded = wanted > 2 * slot_time * hosts as u64 && (hosts as u128) < fair;
             let more = usize::from(crowded || self.short.contains(&m));
             let most = REPLICAS_MIN.max(quorum).max(hosts + more);
             let told = |s: u32| {

@@ -178,14 +178,15 @@ impl Scheduler {
             state.ready_at = state.ready_at.max(ready_at);
             state.variance = state.variance.max(variance);
         }
+        let each = expected / taken.len().max(1) as u64;
         for key in taken {
-            self.promise(now, key);
+            self.promise(now, key, each);
         }
         effects.push(Effect::Assign(assignment));
     }
 
     /// Work on a key began: who was planned for this block with it is promised that block, and who came first pays.
-    fn promise(&mut self, now: Micros, key: u32) {
+    fn promise(&mut self, now: Micros, key: u32, time: u64) {
         let Some(entry) = &self.entries[key as usize] else {
             return;
         };
@@ -220,6 +221,15 @@ impl Scheduler {
             }
         }
         if let Some((_, id, sender)) = payer {
+            if let Some(known) = self.senders.get(&sender) {
+                let slot = known.slot as usize;
+                let used = &mut self.problem.used[slot];
+                *used = used.saturating_add(time);
+                if self.problem.rooms[slot] < entry.igas.0 {
+                    let used = &mut self.problem.used_uncovered;
+                    *used = used.saturating_add(time);
+                }
+            }
             self.credit.expose(now, sender, id, entry.key, entry.igas);
             self.update_room(now, sender);
         }

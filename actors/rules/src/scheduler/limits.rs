@@ -158,6 +158,9 @@ pub const CREDIT_DECAY: Micros = Micros::from_secs(3_600);
 /// Shards that hold a model once it was asked for, where there are so many: two replicas, and a quorum of two.
 pub const REPLICAS_MIN: usize = 2;
 
+/// Shards that hold a model for each shard that its part of the work would fill.
+pub const REPLICAS_OF_SHARE: u64 = 2;
+
 /// A shard that was told to load a model and has not got it is told again after this.
 pub const PREFETCH_AGAIN: Micros = Micros::from_secs(10);
 

@@ -1,5 +1,6 @@
 //! Events in, effects out: the order in which things are looked at.
 
+use super::book::Parked;
 use super::limits::{
     REPLAN_AT_ONCE, REPLAN_MAX, SETTLE_TIME, SLOT_DEFAULT, TICKET_BLOCKS, TICKET_PERCENT,
 };
@@ -13,7 +14,7 @@ use crate::ids::{Epoch, Height, LeaseId, Micros, RequestKey};
 use crate::message::Deferral;
 use crate::request::Settled;
 use crate::tx::Reason;
-use alloy_primitives::Address;
+use alloy_primitives::{Address, B256};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Upper bits of a rank that tell estimates apart: 16 steps per doubling.
@@ -56,6 +57,7 @@ impl Scheduler {
             call_ends: BTreeSet::new(),
             unticketed: BTreeSet::new(),
             tickets_held: 0,
+            parked: BTreeMap::new(),
             leases: BTreeMap::new(),
             next_lease: 0,
             dispatched_time: 0,
@@ -106,7 +108,7 @@ impl Scheduler {
 
     pub(super) fn update_room(&mut self, now: Micros, sender: Address) {
         if let Some(known) = self.senders.get(&sender) {
-            self.problem.rooms[known.slot as usize] = self.credit.room(now, sender);
+            self.problem.rooms[known.slot as usize] = self.credit.cover(now, sender);
         }
     }
 
@@ -130,6 +132,7 @@ impl Scheduler {
         if slot.height < self.built {
             return;
         }
+        let planned = self.problem.height;
         let before = std::mem::replace(&mut self.built, slot.height);
         let [old, _] = self.problem.deadlines;
         let next = slot.height.next();
@@ -144,9 +147,13 @@ impl Scheduler {
         let second = slot.next_cutoff.saturating_sub(SETTLE_TIME);
         self.problem.deadlines = [first, second.max(first.saturating_add(Micros(1)))];
         self.roll(now);
+        if self.problem.height != planned {
+            self.next_slot();
+        }
         self.broken_promises(now, slot.height, effects);
         self.late_tickets(before, slot.height);
         self.report(effects);
+        self.forget_parked();
         self.grant_tickets();
         self.dirty = true;
         self.urgent = true;
@@ -174,10 +181,17 @@ impl Scheduler {
         if passed_one {
             // The block after the head takes no more: it is in the making.
             self.problem.height = self.built.next().next();
+            self.next_slot();
         }
         self.dirty = true;
         self.urgent = true;
         true
+    }
+
+    /// Caps are counted anew.
+    fn next_slot(&mut self) {
+        self.problem.used.fill(0);
+        self.problem.used_uncovered = 0;
     }
 
     fn broken_promises(&mut self, now: Micros, built: Height, effects: &mut Vec<Effect>) {
@@ -247,6 +261,20 @@ impl Scheduler {
         }
     }
 
+    /// Forgets what was kept for next rounds of transactions that were not heard of for twice a ticket's time: their end
+    /// was missed.
+    fn forget_parked(&mut self) {
+        let height = self.problem.height;
+        let old = |parked: &Parked| height.0 > parked.since.0 + 2 * TICKET_BLOCKS;
+        let gone: Vec<B256> = (self.parked.iter())
+            .filter(|(_, parked)| old(parked))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in gone {
+            self.unpark(&id);
+        }
+    }
+
     /// Gives tickets to the oldest gangs, as many as the shards can serve in time even with one of them lost.
     fn grant_tickets(&mut self) {
         let live = self.problem.shards.iter().filter(|s| s.live).count() as u64;
@@ -290,6 +318,7 @@ impl Scheduler {
         if let Some(&slot) = self.by_gang.get(&id) {
             self.drop_gang(slot, effects);
         }
+        self.unpark(&id);
         self.credit.included(now, id, sender, igas, keys);
         self.update_room(now, sender);
     }
@@ -395,6 +424,7 @@ impl Machine for Scheduler {
                 if let Some(&slot) = self.by_gang.get(&withdraw.id) {
                     self.drop_gang(slot, effects);
                 }
+                self.unpark(&withdraw.id);
                 self.credit.abandon(now, withdraw.id);
             }
             Event::Hello(hello) => self.hello(now, hello, effects),

@@ -29,7 +29,7 @@ mod profile;
 
 pub mod limits;
 
-use book::{Entry, Sender, Waiting};
+use book::{Entry, Parked, Sender, Waiting};
 use cache::Cache;
 use credit::Credit;
 use fleet::Member;
@@ -295,6 +295,8 @@ pub struct Scheduler {
     /// Gangs without a ticket, the oldest first.
     unticketed: BTreeSet<(Height, B256)>,
     tickets_held: u64,
+    /// Transactions whose round is answered: their next one goes on with their ticket, and has begun.
+    parked: BTreeMap<B256, Parked>,
 
     leases: BTreeMap<LeaseId, Lease>,
     next_lease: u64,

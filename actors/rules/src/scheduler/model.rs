@@ -39,8 +39,12 @@ pub struct Problem {
     pub gangs: Vec<Candidate>,
     /// Per sender: its gangs that wait for a block, by ascending nonce.
     pub lanes: Vec<Vec<u32>>,
-    /// Per sender: inference units that it may have computed beyond what it has unpaid.
+    /// Per sender: inference units that what it paid covers, beyond what it has unpaid.
     pub rooms: Vec<u64>,
+    /// Per sender: microseconds that were given to it for this block already.
+    pub used: Vec<u64>,
+    /// Microseconds that were given for this block to those without cover.
+    pub used_uncovered: u64,
 }
 
 /// A shard, as a plan sees it.

@@ -475,8 +475,7 @@ impl Board {
             pass,
             (add, variance),
             until,
-            self.margin,
-            self.room,
+            (self.margin, self.room),
         )
     }
 
@@ -487,8 +486,7 @@ impl Board {
         pass: Pass,
         (add, variance): (u64, u64),
         until: u64,
-        margin: Margin,
-        room: Room,
+        (margin, room): (Margin, Room),
     ) -> bool {
         let s = shard as usize;
         let mut finish = p.shards[s]
@@ -678,7 +676,7 @@ impl Board {
                     self.margin
                 };
                 if self.load[pass as usize][shard as usize] > 0
-                    && !self.fits_with(p, shard, pass, (0, 0), u64::MAX, margin, Room::Used)
+                    && !self.fits_with(p, shard, pass, (0, 0), u64::MAX, (margin, Room::Used))
                 {
                     found.push((shard, pass));
                 }

@@ -137,11 +137,13 @@ struct Planner<'p> {
     heads: Vec<u32>,
     before: Vec<u32>,
     verdicts: Vec<Verdict>,
-    /// Per sender: time placed in this plan.
+    /// Per sender: time given for this block, and placed in this plan.
     spent: Vec<u64>,
     /// Per sender: inference units placed in this plan.
     exposed: Vec<u64>,
     uncovered: u64,
+    /// Over a cap, in the order in which they were met.
+    kept_back: Vec<Item>,
     /// Per model: the least density that got a place in open competition.
     clearing: Vec<u64>,
     /// Per model: time that all candidates ask for.
@@ -195,9 +197,12 @@ impl<'p> Planner<'p> {
             heads: (0..gangs as u32).collect(),
             before: vec![NONE; gangs],
             verdicts: vec![Verdict::Nothing; gangs],
-            spent: vec![0; p.lanes.len()],
+            spent: (0..p.lanes.len())
+                .map(|s| p.used.get(s).copied().unwrap_or(0))
+                .collect(),
             exposed: vec![0; p.lanes.len()],
-            uncovered: 0,
+            uncovered: p.used_uncovered,
+            kept_back: Vec::new(),
             clearing: vec![u64::MAX; models],
             wanted: vec![0; models],
             demand: 0,
@@ -298,6 +303,8 @@ impl<'p> Planner<'p> {
         self.board.keep(Room::Used);
         self.compete(&mut others, Pass::This, this..usize::MAX);
         self.compete(&mut others, Pass::Next, next..usize::MAX);
+        self.compete_last(Pass::This);
+        self.compete_last(Pass::Next);
         self.all(&calls, Pass::Next, false);
         self.long(&mut others, &calls);
     }
@@ -381,6 +388,8 @@ impl<'p> Planner<'p> {
         let mut cuts = [0; 2];
         let (mut at, mut cost) = (0, 0u64);
         let mut asked = vec![0; p.models.len()];
+        // Who will be kept back takes nobody's place.
+        let charged = (self.spent.clone(), self.exposed.clone(), self.uncovered);
         while cost <= most[1] {
             let heads = &self.heads;
             let Some(item) = order.get(at, |a, b| order::compare(p, heads, a, b)) else {
@@ -390,6 +399,10 @@ impl<'p> Planner<'p> {
             if !self.waits(item.gang) || self.is_long(item.gang) {
                 continue;
             }
+            if self.capped(item.gang, Pass::Next, Caps::Bind).is_some() {
+                continue;
+            }
+            self.charge(item.gang);
             let (value, plain) = (
                 p.gangs[item.gang as usize].value,
                 self.plain[item.gang as usize],
@@ -406,6 +419,7 @@ impl<'p> Planner<'p> {
                 }
             }
         }
+        (self.spent, self.exposed, self.uncovered) = charged;
         if cost <= most[1] {
             self.bar = 0;
         }
@@ -413,11 +427,10 @@ impl<'p> Planner<'p> {
         cuts
     }
 
-    /// All that is left of a part of the order, by rank, until the pass is full; then those whom a cap kept back.
+    /// All that is left of a part of the order, by rank, until the pass is full. Who is over a cap is kept back.
     fn compete(&mut self, order: &mut Order, pass: Pass, part: Range<usize>) {
         let p = self.p;
         let (mut at, mut failures) = (part.start, 0);
-        let mut kept_back = Vec::new();
         let caps = if self.contended() {
             Caps::Bind
         } else {
@@ -434,7 +447,7 @@ impl<'p> Planner<'p> {
             }
             if let Some(reason) = self.capped(item.gang, pass, caps) {
                 self.verdicts[item.gang as usize] = Verdict::Deferred(reason);
-                kept_back.push(item);
+                self.kept_back.push(item);
             } else if self.try_place(item, pass, (false, false, item.rank)) {
                 failures = 0;
                 self.cleared(item.gang);
@@ -442,8 +455,12 @@ impl<'p> Planner<'p> {
                 failures += 1;
             }
         }
-        failures = 0;
-        for item in kept_back {
+    }
+
+    /// Those whom a cap kept back have what all others leave.
+    fn compete_last(&mut self, pass: Pass) {
+        let mut failures = 0;
+        for item in self.kept_back.clone() {
             if failures >= FAILURES_MAX || self.board.all_full(pass) {
                 break;
             }
@@ -466,11 +483,10 @@ impl<'p> Planner<'p> {
         }
         let candidate = &self.p.gangs[gang as usize];
         let cost = self.plain[gang as usize];
-        let mut capacity = self.capacity;
-        if pass == Pass::Next {
-            let live = self.p.shards.iter().filter(|s| s.live).count() as u64;
-            capacity = capacity.saturating_add(live * self.p.slot());
-        }
+        // A part of a whole slot, whatever is left of it: what was given in it counts.
+        let live = self.p.shards.iter().filter(|s| s.live).count() as u64;
+        let slots = if pass == Pass::Next { 2 } else { 1 };
+        let capacity = live * self.p.slot() * slots;
         let cap = |percent: u64| capacity / 100 * percent;
         if !self.covered(gang) && self.uncovered.saturating_add(cost) > cap(UNCOVERED_PERCENT) {
             return Some(Reason::UnbondedCap);
@@ -484,6 +500,19 @@ impl<'p> Planner<'p> {
         let candidate = &self.p.gangs[gang as usize];
         let exposed = self.exposed[candidate.sender as usize];
         exposed.saturating_add(candidate.igas) <= self.p.rooms[candidate.sender as usize]
+    }
+
+    /// Counts a gang against the caps.
+    fn charge(&mut self, gang: u32) {
+        let candidate = &self.p.gangs[gang as usize];
+        let cost = self.plain[gang as usize];
+        let spent = &mut self.spent[candidate.sender as usize];
+        *spent = spent.saturating_add(cost);
+        if !self.covered(gang) {
+            self.uncovered = self.uncovered.saturating_add(cost);
+        }
+        let exposed = &mut self.exposed[candidate.sender as usize];
+        *exposed = exposed.saturating_add(candidate.igas);
     }
 
     fn cleared(&mut self, gang: u32) {
@@ -533,14 +562,7 @@ impl<'p> Planner<'p> {
                 if whole {
                     self.verdicts[gang] = Verdict::Placed(pass);
                 }
-                let cost = self.plain[gang];
-                let spent = &mut self.spent[candidate.sender as usize];
-                *spent = spent.saturating_add(cost);
-                if !self.covered(item.gang) {
-                    self.uncovered = self.uncovered.saturating_add(cost);
-                }
-                let exposed = &mut self.exposed[candidate.sender as usize];
-                *exposed = exposed.saturating_add(candidate.igas);
+                self.charge(item.gang);
                 true
             }
             Err(miss) => {

@@ -223,3 +223,80 @@ fn what_began_is_finished_before_something_else_begins() {
         [Verdict::Placed(Pass::Next), Verdict::Placed(Pass::This)]
     );
 }
+
+/// Each plan had its own cap: with twenty plans a block, fresh identities had twenty times their part.
+#[test]
+fn what_was_given_to_those_without_cover_counts_until_the_block_is_built() {
+    let mut problem = problem(10 * MS, 0, 240);
+    for gang in &mut problem.gangs[..100] {
+        gang.value *= 2;
+        gang.igas = 10_000;
+    }
+    for room in &mut problem.rooms[..100] {
+        *room = 0;
+    }
+    let uncovered = |problem: &Problem| {
+        let plan = policy::plan(problem);
+        let this = |v: &&Verdict| **v == Verdict::Placed(Pass::This);
+        let kept = |v: &&Verdict| **v == Verdict::Deferred(Reason::UnbondedCap);
+        let first = &plan.verdicts[..100];
+        (
+            first.iter().filter(this).count(),
+            first.iter().any(|v| kept(&v)),
+        )
+    };
+    // 2 % of a second.
+    assert_eq!(uncovered(&problem), (2, true));
+    problem.used_uncovered = 15 * MS;
+    assert_eq!(uncovered(&problem), (0, true));
+}
+
+/// A transaction of several rounds lost its ticket with each round that was answered.
+#[test]
+fn a_ticket_is_kept_from_round_to_round() {
+    let mut scheduler = scheduler_at(5);
+    let hello = ShardHello {
+        shard: shard_id(0),
+        incarnation: 1,
+        backend: "cpu".into(),
+        engine_version: crate::request::ENGINE_VERSION,
+        models: vec![],
+        batch_max: 8,
+        queue_max: 2,
+        draining: false,
+        held: vec![],
+    };
+    tell(&mut scheduler, START, Event::Hello(hello));
+    let round = |n| gang(1, vec![request(1, Mode::Vanilla, n)]);
+    tell(&mut scheduler, START, Event::Submit(round(1)));
+    tell(&mut scheduler, START, Event::Tick);
+    let slot = Slot {
+        height: Height(6),
+        cutoff: Micros(START + 2 * SLOT),
+        next_cutoff: Micros(START + 3 * SLOT),
+    };
+    tell(&mut scheduler, START + SLOT, Event::Head(slot));
+    let due = |scheduler: &Scheduler| {
+        let mut gangs = scheduler.problem().gangs.iter().filter(|gang| gang.live);
+        gangs.next().map(|gang| gang.due)
+    };
+    let before = due(&scheduler);
+    assert!(matches!(before, Some(Some(_))), "{before:?}");
+    let settled = Settled {
+        key: request(1, Mode::Vanilla, 1).key,
+        outcome: Outcome::Output(Bytes::new()),
+        attestations: vec![],
+    };
+    tell(&mut scheduler, START + SLOT, Event::Recovered(settled));
+    assert_eq!(due(&scheduler), None, "the round is answered");
+    tell(&mut scheduler, START + SLOT, Event::Submit(round(2)));
+    assert_eq!(due(&scheduler), before);
+    // In the end nothing is held for anybody: `check` counts it.
+    let id = gang(1, vec![]).id;
+    tell(
+        &mut scheduler,
+        START + SLOT,
+        Event::Withdraw(Withdraw { id }),
+    );
+    assert_eq!(scheduler.tickets_held, 0);
+}
