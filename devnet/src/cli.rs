@@ -71,6 +71,37 @@ pub enum Command {
 pub enum SimCommand {
     /// All actors together, from submission to head, under faults, with every invariant checked after every event.
     Chain(SimChainArgs),
+    /// The scheduler under more work than its shards can do: revenue, waste and promises, by workload, load and policy.
+    Overload(SimOverloadArgs),
+}
+
+/// Options of `sim overload`.
+#[derive(Clone, Debug, Args)]
+pub struct SimOverloadArgs {
+    /// Only these workloads: W1 to W11. Default: all.
+    #[arg(long, value_delimiter = ',', value_name = "W,...")]
+    pub workload: Option<Vec<String>>,
+    /// Demand, in multiples of what the shards can do at best.
+    #[arg(long, value_delimiter = ',', value_name = "TIMES,...", default_values_t = [1.0, 1.5, 2.0, 5.0, 10.0])]
+    pub load: Vec<f64>,
+    /// In which order the scheduler plans: value (ours), fifo, tip, density, edf.
+    #[arg(long, value_delimiter = ',', value_name = "POLICY,...", default_values_t = ["value", "fifo", "tip", "density", "edf"].map(String::from))]
+    pub policy: Vec<String>,
+    /// Runs of each: this many seeds.
+    #[arg(long, default_value_t = 1)]
+    pub seeds: u64,
+    /// The first seed.
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Blocks of one second that are measured.
+    #[arg(long, default_value_t = 30)]
+    pub blocks: u64,
+    /// A look at it: 8 blocks, at one and two times the capacity.
+    #[arg(long)]
+    pub short: bool,
+    /// Write a report with plots to this file.
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
 }
 
 /// Options of `sim chain`.

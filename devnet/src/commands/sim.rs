@@ -1,5 +1,8 @@
 //! `penstock sim`: the machines in virtual time.
 
+mod html;
+mod overload;
+
 use crate::cli::{SimChainArgs, SimCommand};
 use penstock_sim::chain::{Class, Config, Report, run as run_chain, shrink};
 use std::collections::BTreeSet;
@@ -12,6 +15,7 @@ use std::time::Instant;
 pub fn run(command: SimCommand) -> eyre::Result<()> {
     match command {
         SimCommand::Chain(args) => chain(&args),
+        SimCommand::Overload(args) => overload::run(&args),
     }
 }
 
