@@ -13,6 +13,7 @@ use crate::results::ResultBook;
 use crate::shell::{Stop, listen, now};
 use actix::prelude::*;
 use alloy_primitives::Address;
+use penstock_evm::dev::settings;
 use penstock_evm::{DiscoverLimits, Results, discover_lane, multiplier, next_env};
 use penstock_rules::Machine;
 use penstock_rules::extractor::credit::CreditLimits;
@@ -329,11 +330,12 @@ impl ExtractorActor {
 
     /// Timestamp of the block that will be built on the head, in seconds.
     fn next_timestamp(&self) -> u64 {
-        let at = match self.config.timetable {
-            Timetable::AtOnce => now(),
-            Timetable::Slots(slot) => Micros((now().0 / slot.0 + 1) * slot.0),
+        let set = settings(&self.head.state);
+        let at = match set.mining.unwrap_or(self.config.timetable) {
+            Timetable::AtOnce | Timetable::Manual => now(),
+            Timetable::Slots(slot) => Micros((now().0 / slot.0 + 1).saturating_mul(slot.0)),
         };
-        at.as_secs().max(self.head.header.timestamp)
+        set.clock.timestamp(at, self.head.header.timestamp)
     }
 
     /// Starts jobs while there are lanes and threads for them.

@@ -16,10 +16,11 @@ use alloy_primitives::{Address, B256, Bytes, Keccak256, TxKind};
 use alloy_rlp::Encodable;
 use penstock_evm::{ChainSpec, next_env, recover};
 use penstock_rules::Machine;
+use penstock_rules::dev::requests;
 use penstock_rules::extractor;
 use penstock_rules::ids::{Seq, TxHash};
 use penstock_rules::mempool::{AccountView, Effect, Event, Limits, Mempool, Ticket};
-use penstock_rules::message::{Submit, SubmitReply};
+use penstock_rules::message::{Discard, DiscardReply, Submit, SubmitReply};
 use penstock_rules::tx::{DropReason, PoolTx, Refusal};
 use penstock_wire::{Delivery, QueueError, QueueItem, Subjects, Transport, decode, encode};
 use rayon::prelude::*;
@@ -157,10 +158,10 @@ struct NewHead {
 #[rtype(result = "()")]
 pub struct Feedback(pub Vec<Event>);
 
-/// Drops a transaction because a user or operator asked.
+/// A gateway asks for transactions to be dropped.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub struct Discard(pub TxHash);
+struct Discarded(Delivery);
 
 /// What the pool holds: the pending and the queued transactions by sender and nonce, for `txpool_*`.
 #[derive(Message)]
@@ -317,6 +318,53 @@ impl MempoolActor {
             }
         };
         ctx.spawn(serve.into_actor(self));
+    }
+
+    /// Drops what gateways ask to be dropped.
+    fn serve_discards(&self, ctx: &mut Context<Self>) {
+        let (bus, subject, addr) = (
+            self.transport.bus.clone(),
+            self.subjects.discard(),
+            ctx.address(),
+        );
+        let serve = async move {
+            let mut inbox = match bus.serve(&subject, GROUP, MAILBOX).await {
+                Ok(inbox) => inbox,
+                Err(error) => panic!("mempool can't serve discards: {error}"),
+            };
+            while let Some(delivery) = inbox.next().await {
+                if addr.send(Discarded(delivery)).await.is_err() {
+                    return;
+                }
+            }
+        };
+        ctx.spawn(serve.into_actor(self));
+    }
+
+    fn discard(&mut self, delivery: Delivery, ctx: &mut Context<Self>) {
+        let asked = match decode::<Discard>(&delivery.payload) {
+            Ok(asked) => asked,
+            Err(error) => return warn!(%error, "discard is malformed"),
+        };
+        let allowed = penstock_evm::dev::allowed(&self.head.spec);
+        let hashes = asked.hashes.unwrap_or_else(|| {
+            let all = self.machine.iter();
+            all.map(|(tx, _)| tx.hash).collect()
+        });
+        let gone: Vec<_> = hashes
+            .into_iter()
+            .filter(|hash| allowed && self.machine.get(hash).is_some())
+            .collect();
+        let reason = DropReason::Asked;
+        let events = gone.iter().map(|&hash| Event::Drop { hash, reason });
+        self.input_all(events.collect::<Vec<_>>(), ctx);
+        let (bus, reply) = (self.transport.bus.clone(), DiscardReply { gone });
+        let send = async move {
+            if let Err(error) = bus.reply(&delivery, encode(&reply)).await {
+                debug!(%error, "answer to a discard was not sent");
+            }
+        };
+        ctx.spawn(send.into_actor(self));
     }
 
     fn input(&mut self, event: Event, ctx: &mut Context<Self>) {
@@ -594,6 +642,7 @@ impl Handler<Replayed> for MempoolActor {
     fn handle(&mut self, _: Replayed, ctx: &mut Self::Context) {
         info!(transactions = self.machine.len(), "durable stream replayed");
         self.serve(ctx);
+        self.serve_discards(ctx);
     }
 }
 
@@ -603,9 +652,7 @@ impl Handler<NewHead> for MempoolActor {
     fn handle(&mut self, NewHead { head, missed }: NewHead, ctx: &mut Self::Context) {
         self.head = head;
         if let Some(executed) = &self.head.executed {
-            let keys = executed
-                .block
-                .witness
+            let keys = requests(&executed.block.witness)
                 .iter()
                 .map(|entry| entry.key)
                 .collect();
@@ -624,12 +671,11 @@ impl Handler<Feedback> for MempoolActor {
     }
 }
 
-impl Handler<Discard> for MempoolActor {
+impl Handler<Discarded> for MempoolActor {
     type Result = ();
 
-    fn handle(&mut self, Discard(hash): Discard, ctx: &mut Self::Context) {
-        let reason = DropReason::Asked;
-        self.input(Event::Drop { hash, reason }, ctx);
+    fn handle(&mut self, Discarded(delivery): Discarded, ctx: &mut Self::Context) {
+        self.discard(delivery, ctx);
     }
 }
 

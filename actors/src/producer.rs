@@ -1,19 +1,24 @@
-//! Shell of the producer: builds on a blocking thread, signs, appends, and keeps time.
+//! Shell of the producer: builds on a blocking thread, signs, appends, keeps time, and carries out orders.
+
+mod orders;
 
 use crate::chain::{ChainHandle, ChainHead, OwnBlocks};
 use crate::results::ResultBook;
 use crate::shell::{Stop, listen, now, until};
 use actix::prelude::*;
 use alloy_primitives::B256;
-use penstock_evm::{BlockBuilder, ExecutedBlock, PushError, SigningKey, next_env};
+use orders::{Past, Snapshots, resolve};
+use penstock_evm::dev::{self, settings};
+use penstock_evm::{BlockBuilder, ExecutedBlock, Genesis, PushError, SigningKey, next_env};
 use penstock_rules::Machine;
-use penstock_rules::ids::{Epoch, Micros, Seq, TxHash};
+use penstock_rules::dev::{DevAnswer, DevAsk, DevDone, DevOrder, DevRefusal, requests};
+use penstock_rules::ids::{Epoch, Height, Micros, Seq, TxHash};
 use penstock_rules::message::{Withdraw, Withheld};
 use penstock_rules::producer::{
-    AppendFailure, Attempt, Effect, Event, Parent, Producer, Start, Timetable,
+    AppendFailure, Attempt, Effect, Event, ORDERS_MAX, OrderId, Parent, Producer, Start, Timetable,
 };
 use penstock_rules::tx::{ReadyTx, Reason};
-use penstock_wire::{AppendError, Subjects, Transport, decode, encode};
+use penstock_wire::{AppendError, Delivery, Subjects, Transport, decode, encode};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,6 +30,11 @@ const MAILBOX: usize = 8_192;
 const READY_INBOX: usize = 65_536;
 /// Longest build where there is no timetable, in µs: what came meanwhile waits no longer.
 const BUILD_TIME_MAX: Micros = Micros::from_millis(500);
+
+/// Queue group of all producers: one of them takes each order. Orders are for chains with one.
+const GROUP: &str = "producer";
+/// How long a snapshot waits for a block that its asker has seen already.
+const SNAPSHOT_PATIENCE: Duration = Duration::from_secs(5);
 
 /// A build that begins late has this long all the same, in µs: else a machine that is always late would make empty
 /// blocks for ever.
@@ -39,6 +49,8 @@ pub struct ProducerConfig {
     pub start: Start,
     /// Signs blocks. Its address is one of the chain's producers.
     pub key: SigningKey,
+    /// What block 0 is made of, for a chain that is to be brought back to it.
+    pub genesis: Option<Arc<Genesis>>,
 }
 
 /// The producer's actor.
@@ -51,6 +63,11 @@ pub struct ProducerActor {
     own: OwnBlocks,
     key: SigningKey,
     builds: BTreeMap<Attempt, Build>,
+    /// Who waits for which order.
+    waiting: BTreeMap<OrderId, (Delivery, Arc<DevOrder>)>,
+    orders: OrderId,
+    snapshots: Snapshots,
+    genesis: Option<Arc<Genesis>>,
     wake: Option<(Micros, SpawnHandle)>,
 }
 
@@ -65,12 +82,24 @@ struct Build {
 #[rtype(result = "()")]
 struct Input(Event);
 
-/// A build is done.
+/// A build is done, or what was ordered can't be.
 #[derive(Message)]
 #[rtype(result = "()")]
 struct BuildDone {
     attempt: Attempt,
-    built: Option<Built>,
+    built: Option<Result<Built, DevRefusal>>,
+}
+
+/// A gateway asks for something.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Asked(Delivery);
+
+/// What a build is of.
+struct Work {
+    timestamp_secs: u64,
+    candidates: Vec<Arc<ReadyTx>>,
+    order: Option<Arc<DevOrder>>,
 }
 
 struct Built {
@@ -106,6 +135,10 @@ pub fn start(
             own,
             key: config.key,
             builds: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+            orders: 0,
+            snapshots: Snapshots::default(),
+            genesis: config.genesis,
             wake: None,
         }
     })
@@ -114,12 +147,15 @@ pub fn start(
 /// The machine's view of a head.
 fn parent_of(head: &ChainHead) -> Parent {
     let next = next_env(&head.spec, &head.state, &head.header, head.header.timestamp);
+    let set = settings(&head.state);
     Parent {
         height: head.height,
         hash: head.hash,
         timestamp_secs: head.header.timestamp,
         seq: head.log_seq,
         next_base_fee: u128::from(next.base_fee),
+        clock: set.clock,
+        mining: set.mining,
     }
 }
 
@@ -129,6 +165,7 @@ impl Actor for ProducerActor {
     fn started(&mut self, ctx: &mut Self::Context) {
         self.follow_head(ctx);
         self.follow_bus(ctx);
+        self.serve(ctx);
         ctx.notify(Input(Event::Tick));
     }
 }
@@ -202,6 +239,85 @@ impl ProducerActor {
         ctx.spawn(unready.into_actor(self));
     }
 
+    /// Takes what gateways ask for.
+    fn serve(&self, ctx: &mut Context<Self>) {
+        let (bus, subject, addr) = (
+            self.transport.bus.clone(),
+            self.subjects.dev(),
+            ctx.address(),
+        );
+        let serve = async move {
+            let mut inbox = match bus.serve(&subject, GROUP, ORDERS_MAX).await {
+                Ok(inbox) => inbox,
+                Err(error) => panic!("producer can't serve orders: {error}"),
+            };
+            while let Some(delivery) = inbox.next().await {
+                if addr.send(Asked(delivery)).await.is_err() {
+                    return;
+                }
+            }
+        };
+        ctx.spawn(serve.into_actor(self));
+    }
+
+    fn asked(&mut self, delivery: Delivery, ctx: &mut Context<Self>) {
+        let refusal = match decode::<DevAsk>(&delivery.payload) {
+            Err(error) => DevRefusal::Failed(error.to_string()),
+            Ok(_) if !dev::allowed(&self.chain.head().spec) => DevRefusal::Producers {
+                producers: u32::try_from(self.chain.head().spec.producers.len())
+                    .unwrap_or(u32::MAX),
+            },
+            Ok(DevAsk::Block(order)) => {
+                self.orders += 1;
+                let id = self.orders;
+                let order = Arc::new(order);
+                self.waiting.insert(id, (delivery, order.clone()));
+                return self.input(Event::Order { id, order }, ctx);
+            }
+            Ok(DevAsk::Snapshot { at }) => return self.snapshot(at, delivery, ctx),
+        };
+        self.answer(&delivery, Err(refusal), ctx);
+    }
+
+    /// Remembers the state, once this process has seen what the asker has.
+    fn snapshot(&self, at: Height, delivery: Delivery, ctx: &mut Context<Self>) {
+        let mut heads = self.chain.subscribe();
+        let seen = async move {
+            let seen = heads.wait_for(|head| head.height >= at);
+            let head = tokio::time::timeout(SNAPSHOT_PATIENCE, seen).await;
+            head.ok().and_then(Result::ok).map(|head| head.clone())
+        };
+        ctx.spawn(seen.into_actor(self).map(move |head, actor, ctx| {
+            let result = match head {
+                None => Err(DevRefusal::Failed(format!("block {at} is not here yet"))),
+                Some(head) => Ok(DevDone {
+                    height: head.height,
+                    hash: head.hash,
+                    snapshot: actor.snapshots.take(&head),
+                }),
+            };
+            actor.answer(&delivery, result, ctx);
+        }));
+    }
+
+    fn answer(
+        &self,
+        delivery: &Delivery,
+        result: Result<DevDone, DevRefusal>,
+        ctx: &mut Context<Self>,
+    ) {
+        let (bus, delivery) = (self.transport.bus.clone(), delivery.clone());
+        let send = async move {
+            if let Err(refusal) = &result {
+                debug!(%refusal, "order refused");
+            }
+            if let Err(error) = bus.reply(&delivery, encode(&DevAnswer { result })).await {
+                debug!(%error, "answer to an order was not sent");
+            }
+        };
+        ctx.spawn(send.into_actor(self));
+    }
+
     fn input(&mut self, event: Event, ctx: &mut Context<Self>) {
         let mut effects = Vec::new();
         self.machine.apply(now(), event, &mut effects);
@@ -219,7 +335,15 @@ impl ProducerActor {
                 timestamp_secs,
                 slot,
                 candidates,
-            } => self.build(attempt, parent, timestamp_secs, slot, candidates, ctx),
+                order,
+            } => {
+                let work = Work {
+                    timestamp_secs,
+                    candidates,
+                    order,
+                };
+                self.build(attempt, parent, slot, work, ctx);
+            }
             Effect::Append {
                 attempt,
                 epoch,
@@ -230,6 +354,14 @@ impl ProducerActor {
                 self.builds.remove(&attempt);
             }
             Effect::Withheld(withheld) => self.publish_withheld(withheld, ctx),
+            Effect::Ordered { id, result } => {
+                if let Some((delivery, order)) = self.waiting.remove(&id) {
+                    if result.is_ok() {
+                        self.snapshots.used(&order);
+                    }
+                    self.answer(&delivery, result, ctx);
+                }
+            }
             Effect::WakeAt(at) => self.wake_at(at, ctx),
         }
     }
@@ -262,9 +394,8 @@ impl ProducerActor {
         &mut self,
         attempt: Attempt,
         parent: Parent,
-        timestamp_secs: u64,
         slot: Option<Micros>,
-        candidates: Vec<Arc<ReadyTx>>,
+        work: Work,
         ctx: &mut Context<Self>,
     ) {
         self.builds.insert(attempt, Build { block: None, slot });
@@ -274,13 +405,16 @@ impl ProducerActor {
             return;
         }
         let (results, key) = (self.results.clone(), self.key.clone());
+        let past = self
+            .snapshots
+            .past(work.order.as_deref(), self.genesis.as_ref());
         let begun = now();
         let deadline = slot.map_or(begun.saturating_add(BUILD_TIME_MAX), |slot| {
             slot.max(begun.saturating_add(BUILD_TIME_MIN))
         });
         let addr = ctx.address();
         let work = tokio::task::spawn_blocking(move || {
-            build(&head, timestamp_secs, deadline, &candidates, &results, &key)
+            build(&head, deadline, &work, &past, &results, &key)
         });
         ctx.spawn(
             async move {
@@ -377,27 +511,35 @@ fn report(block: &ExecutedBlock, slot: Option<Micros>) {
         height = block.header.number,
         hash = %block.hash,
         txs = block.receipts.len(),
-        inferences = block.block.witness.len(),
+        inferences = requests(&block.block.witness).len(),
         gas = block.header.gas_used,
         late_us = late.map(|l| l.0),
         "sealed"
     );
 }
 
-/// Executes candidates in order until `deadline`, seals and signs.
+/// Executes candidates in order until `deadline`, seals and signs. What is ordered goes before them.
 fn build(
     head: &ChainHead,
-    timestamp_secs: u64,
     deadline: Micros,
-    candidates: &[Arc<ReadyTx>],
+    work: &Work,
+    past: &Past,
     results: &ResultBook,
     key: &SigningKey,
-) -> Built {
-    let env = next_env(&head.spec, &head.state, &head.header, timestamp_secs);
-    let mut builder = BlockBuilder::new(head.state.clone(), &head.spec, env);
+) -> Result<Built, DevRefusal> {
+    let env = next_env(&head.spec, &head.state, &head.header, work.timestamp_secs);
+    let entry = match work.order.as_deref() {
+        Some(order) => resolve(order, head, past, now())?,
+        None => None,
+    };
+    let mut builder = match entry {
+        None => BlockBuilder::new(head.state.clone(), &head.spec, env),
+        Some(entry) => BlockBuilder::privileged(head.state.clone(), &head.spec, env, &entry)
+            .map_err(|error| DevRefusal::Failed(error.to_string()))?,
+    };
     let (mut included, mut withheld) = (Vec::new(), Vec::new());
     let mut blocked = BTreeSet::new();
-    for candidate in candidates {
+    for candidate in &work.candidates {
         let tx = &candidate.tx;
         if blocked.contains(&tx.sender) {
             withheld.push((tx.hash, Reason::NonceDependency));
@@ -425,10 +567,18 @@ fn build(
     }
     let mut block = builder.seal();
     block.block.signature = key.sign(block.hash);
-    Built {
+    Ok(Built {
         block,
         included,
         withheld,
+    })
+}
+
+impl Handler<Asked> for ProducerActor {
+    type Result = ();
+
+    fn handle(&mut self, Asked(delivery): Asked, ctx: &mut Self::Context) {
+        self.asked(delivery, ctx);
     }
 }
 
@@ -447,11 +597,12 @@ impl Handler<BuildDone> for ProducerActor {
         let BuildDone { attempt, built } = done;
         let event = match built {
             None => Event::BuildFailed { attempt },
-            Some(Built {
+            Some(Err(why)) => Event::OrderRefused { attempt, why },
+            Some(Ok(Built {
                 block,
                 included,
                 withheld,
-            }) => {
+            })) => {
                 let hash: B256 = block.hash;
                 if let Some(build) = self.builds.get_mut(&attempt) {
                     build.block = Some(Arc::new(block));

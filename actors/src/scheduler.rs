@@ -6,8 +6,10 @@ use crate::shell::{Stop, listen, now};
 use actix::prelude::*;
 use alloy_primitives::keccak256;
 use bytes::Bytes;
+use penstock_evm::dev::settings;
 use penstock_evm::{check_attestation, multiplier, shards};
 use penstock_rules::Machine;
+use penstock_rules::dev::requests;
 use penstock_rules::ids::{Epoch, Igas, Micros, Seq, ShardId};
 use penstock_rules::message::{AssignmentDone, AssignmentRefused, Gang, ShardHello, Withdraw};
 use penstock_rules::producer::{BUILD_LEAD_MAX, Timetable};
@@ -243,8 +245,11 @@ impl SchedulerActor {
     /// Tells the machine when the next two blocks stop taking results.
     fn tell_slot(&mut self, ctx: &mut Context<Self>) {
         let at = now();
-        let (cutoff, next_cutoff) = match self.timetable {
-            Timetable::AtOnce => {
+        let (cutoff, next_cutoff) = match settings(&self.chain.head().state)
+            .mining
+            .unwrap_or(self.timetable)
+        {
+            Timetable::AtOnce | Timetable::Manual => {
                 let cutoff = at.saturating_add(AT_ONCE_WINDOW);
                 (cutoff, cutoff.saturating_add(AT_ONCE_WINDOW))
             }
@@ -270,7 +275,10 @@ impl SchedulerActor {
         if let Some(executed) = &head.executed {
             let price = multiplier(&head.state).max(1);
             // Requests are paid for block by block: the first transaction stands for all that were consumed.
-            let mut keys: Vec<_> = executed.block.witness.iter().map(|e| e.key).collect();
+            let mut keys: Vec<_> = requests(&executed.block.witness)
+                .iter()
+                .map(|e| e.key)
+                .collect();
             for receipt in &executed.receipts {
                 let included = Included {
                     id: receipt.tx_hash,

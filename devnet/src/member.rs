@@ -18,6 +18,7 @@ use crate::peers::Peers;
 use actix::Addr;
 use alloy_primitives::B256;
 use eyre::{WrapErr, bail};
+use penstock_actors::boot::stored_genesis;
 use penstock_actors::extractor::{ExtractorActor, ExtractorConfig};
 use penstock_actors::gateway::GatewayConfig;
 use penstock_actors::mempool::MempoolActor;
@@ -153,7 +154,7 @@ impl Member {
             false => None,
         };
         let rpc = match roles.has(Role::Gateway) {
-            true => Some(start_gateway(&config, &base).await?),
+            true => Some(start_gateway(&config, &base, timetable).await?),
             false => None,
         };
         let member = Self {
@@ -425,7 +426,7 @@ fn start_producer(
     }
     let start = match timetable {
         // Without a timetable nobody can tell a missing block from a quiet devnet: there is one producer, and it leads.
-        Timetable::AtOnce => Start::Lead,
+        Timetable::AtOnce | Timetable::Manual => Start::Lead,
         Timetable::Slots(slot) => {
             Start::Standby(Micros(slot.0.saturating_mul(config.producer.missed_slots)))
         }
@@ -440,6 +441,7 @@ fn start_producer(
             timetable,
             start,
             key,
+            genesis: stored_genesis(&base.store)?.map(Arc::new),
         },
         base.transport.clone(),
         base.chain.clone(),
@@ -448,9 +450,14 @@ fn start_producer(
     ))
 }
 
-async fn start_gateway(config: &Config, base: &Base) -> eyre::Result<ServerHandle> {
+async fn start_gateway(
+    config: &Config,
+    base: &Base,
+    timetable: Timetable,
+) -> eyre::Result<ServerHandle> {
     let gateway_config = GatewayConfig {
         call_deadline: Duration::from_millis(config.rpc.call_timeout_ms),
+        mines_at_once: timetable == Timetable::AtOnce,
         ..GatewayConfig::default()
     };
     let gateway = penstock_actors::gateway::start(
@@ -466,5 +473,12 @@ async fn start_gateway(config: &Config, base: &Base) -> eyre::Result<ServerHandl
         listen,
         ..ServerConfig::default()
     };
-    Ok(penstock_rpc::serve(server, gateway.clone(), gateway, base.accounts.clone()).await?)
+    Ok(penstock_rpc::serve(
+        server,
+        gateway.clone(),
+        gateway.clone(),
+        gateway,
+        base.accounts.clone(),
+    )
+    .await?)
 }

@@ -8,6 +8,7 @@ use crate::config::Config;
 use crate::engine::{Engine, start_shard};
 use crate::genesis;
 use actix::Addr;
+use penstock_actors::boot::stored_genesis;
 use penstock_actors::chain::ChainHandle;
 use penstock_actors::extractor::{ExtractorActor, ExtractorConfig};
 use penstock_actors::follower::FollowerActor;
@@ -20,7 +21,7 @@ use penstock_actors::shard::ShardActor;
 use penstock_actors::shell;
 use penstock_rpc::{DevAccounts, ServerConfig, ServerHandle};
 use penstock_rules::model::ModelInfo;
-use penstock_rules::producer::Start;
+use penstock_rules::producer::{Start, Timetable};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -106,6 +107,7 @@ impl Node {
                 timetable,
                 start: Start::Lead,
                 key: genesis::producer_key(config.chain.id, 0),
+                genesis: stored_genesis(&store)?.map(Arc::new),
             },
             transport.clone(),
             chain.clone(),
@@ -114,6 +116,7 @@ impl Node {
         );
         let gateway_config = GatewayConfig {
             call_deadline: Duration::from_millis(config.rpc.call_timeout_ms),
+            mines_at_once: timetable == Timetable::AtOnce,
             ..GatewayConfig::default()
         };
         let gateway = penstock_actors::gateway::start(
@@ -130,6 +133,7 @@ impl Node {
                 listen,
                 ..ServerConfig::default()
             },
+            gateway.clone(),
             gateway.clone(),
             gateway,
             accounts.clone(),

@@ -72,6 +72,7 @@ client "${PENSTOCK_VENV_WEB3_8:+$PENSTOCK_VENV_WEB3_8/bin/}python3" flows.py "$u
 if [ -n "${PENSTOCK_BIN:-}" ]; then
   client node bursts.mjs
   client node hostile.mjs
+  client node dev.mjs
 fi
 
 if [ "$failed" -gt 0 ] && [ -s "$scratch/log" ]; then

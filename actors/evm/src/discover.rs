@@ -142,6 +142,7 @@ pub fn discover_lane(
         bounds: limits.bounds(),
         gas_left: limits.simulation_gas_per_lane,
         base: Base::Certain(changes),
+        checks: Checks::All,
     };
     txs.iter().map(|tx| lane.discover(tx)).collect()
 }
@@ -162,11 +163,13 @@ struct Lane<'a> {
     bounds: Bounds,
     gas_left: u64,
     base: Base,
+    /// Of the transaction that is looked at.
+    checks: Checks,
 }
 
 impl Lane<'_> {
     fn discover(&mut self, tx: &PoolTx) -> Finding {
-        let env = match tx_env(tx, self.scene.spec) {
+        let (env, checks) = match tx_env(tx, self.scene.spec) {
             Ok(env) if self.gas_left > 0 => env,
             Ok(_) => {
                 self.base = Base::Blocked;
@@ -177,6 +180,7 @@ impl Lane<'_> {
                 return Finding::Invalid(why.to_string());
             }
         };
+        self.checks = checks;
         // Whatever goes wrong from here on leaves the lane blocked behind this transaction.
         match std::mem::replace(&mut self.base, Base::Blocked) {
             Base::Certain(changes) => self.on_certain(env, changes),
@@ -239,7 +243,7 @@ impl Lane<'_> {
             unknown: Unknown::Placeholder(world),
             bounds: Some(self.bounds),
             tainted,
-            ..Manner::EXECUTE
+            checks: self.checks,
         };
         let view = View {
             below: self.below,

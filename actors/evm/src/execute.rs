@@ -2,6 +2,7 @@
 //! no trace.
 
 use crate::attest::Attesters;
+use crate::dev::{self, DevError};
 use crate::header::{self, Contents, Sealed};
 use crate::market;
 use crate::overlay::{Changes, View};
@@ -16,6 +17,7 @@ use alloy_consensus::Header;
 use alloy_eips::eip1559::calc_effective_gas_price;
 use alloy_primitives::{Address, B256, Bytes};
 use penstock_rules::block::{Block, WitnessEntry};
+use penstock_rules::dev::Privileged;
 use penstock_rules::ids::{Igas, RequestKey};
 use penstock_rules::state::{Receipt, StateDiff};
 use penstock_rules::tx::PoolTx;
@@ -101,6 +103,37 @@ impl BlockBuilder {
     /// Never: the head's state is in memory and can be read.
     #[must_use]
     pub fn new(state: State, spec: &ChainSpec, env: BlockEnv) -> Self {
+        let mut builder = Self::begin(state, spec, env);
+        dev::use_settings(&mut builder.changes, &builder.below);
+        builder
+    }
+
+    /// Starts a block with a privileged entry, which comes into force before its first transaction. Its timestamp is the
+    /// entry's.
+    ///
+    /// # Errors
+    /// Where this chain does not take the entry.
+    pub fn privileged(
+        state: State,
+        spec: &ChainSpec,
+        env: BlockEnv,
+        entry: &Privileged,
+    ) -> Result<Self, DevError> {
+        dev::check(entry, spec, 0)?;
+        let env = BlockEnv {
+            timestamp: entry.timestamp_secs,
+            ..env
+        };
+        let mut builder = Self::begin(state, spec, env);
+        if !entry.own {
+            dev::use_settings(&mut builder.changes, &builder.below);
+        }
+        dev::apply(&mut builder.changes, &builder.below, &entry.diff)?;
+        builder.witness.push(entry.entry());
+        Ok(builder)
+    }
+
+    fn begin(state: State, spec: &ChainSpec, env: BlockEnv) -> Self {
         let mut changes = Changes::default();
         system::begin(&mut changes, &state, spec, &env).expect("the head's state is in memory");
         Self {
@@ -126,7 +159,12 @@ impl BlockBuilder {
         if tx.gas_limit > self.env.gas_limit.saturating_sub(self.used.gas) {
             return Err(PushError::NoRoom);
         }
-        let env = tx_env(tx, &self.spec).map_err(|why| PushError::Invalid(why.to_string()))?;
+        let (env, checks) =
+            tx_env(tx, &self.spec).map_err(|why| PushError::Invalid(why.to_string()))?;
+        let manner = Manner {
+            checks,
+            ..Manner::EXECUTE
+        };
         let scene = Scene {
             spec: &self.spec,
             env: &self.env,
@@ -137,7 +175,7 @@ impl BlockBuilder {
             below: &self.below,
             changes: &self.changes,
         };
-        let (done, trace) = run(scene, view, env.clone(), Manner::EXECUTE);
+        let (done, trace) = run(scene, view, env.clone(), manner);
         let Done { result, state } = done?;
         let used = self.used_after(&result, &trace)?;
         let receipt = self.receipt(tx, &env, result, &trace, used);

@@ -33,6 +33,8 @@ mod placeholder;
 mod precompile;
 mod run;
 
+pub mod dev;
+
 pub mod discover;
 pub mod execute;
 mod header;
@@ -58,6 +60,8 @@ pub use spec::{BlockEnv, ChainSpec, Hardfork, env_of, next_env};
 pub use state::{AccountProof, State};
 pub use trace::{BlockToTrace, Only, TraceError, Traced, Tracer, trace_block};
 pub use verify::{VerifyError, verify};
+
+pub use dev::{DevError, Patch};
 
 use penstock_rules::ids::ShardId;
 use penstock_rules::model::ModelInfo;

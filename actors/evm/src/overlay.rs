@@ -157,6 +157,12 @@ impl Changes {
         self.accounts.entry(address).or_default().now = Some(Some(account));
     }
 
+    /// Takes an account away with all that it has: for privileged entries.
+    pub(crate) fn remove(&mut self, address: Address) {
+        self.wipe(address);
+        self.accounts.entry(address).or_default().now = Some(None);
+    }
+
     /// Forgets the storage below: for overrides.
     pub(crate) fn wipe(&mut self, address: Address) {
         let changed = self.accounts.entry(address).or_default();

@@ -1,5 +1,7 @@
 //! From the bytes of a signed transaction to what the pool and the EVM need.
 
+use crate::dev;
+use crate::run::Checks;
 use crate::spec::{ChainSpec, Hardfork};
 use alloy_consensus::transaction::SignerRecoverable;
 use alloy_consensus::{Transaction, TxEnvelope};
@@ -50,9 +52,12 @@ pub fn recover(raw: &[u8], spec: &ChainSpec) -> Result<PoolTx, Refusal> {
             limit: u32::try_from(initcode_max).unwrap_or(u32::MAX),
         });
     }
-    let sender = envelope
-        .recover_signer()
-        .map_err(|_| Refusal::Malformed("invalid signature".into()))?;
+    let sender = match dev::impersonates(&envelope).filter(|_| dev::allowed(spec)) {
+        Some(sender) => sender,
+        None => envelope
+            .recover_signer()
+            .map_err(|_| Refusal::Malformed("invalid signature".into()))?,
+    };
     let want = intrinsic_gas(&environment(&envelope, sender), spec);
     if envelope.gas_limit() < want {
         return Err(Refusal::IntrinsicGas {
@@ -111,9 +116,18 @@ fn decode(raw: &[u8], spec: &ChainSpec) -> Result<TxEnvelope, Refusal> {
     Ok(envelope)
 }
 
-/// What the EVM needs of a transaction whose sender is known.
-pub(crate) fn tx_env(tx: &PoolTx, spec: &ChainSpec) -> Result<TxEnv, Refusal> {
-    Ok(environment(&decode(&tx.raw, spec)?, tx.sender))
+/// What the EVM needs of a transaction whose sender is known, and how strictly it is checked.
+pub(crate) fn tx_env(tx: &PoolTx, spec: &ChainSpec) -> Result<(TxEnv, Checks), Refusal> {
+    let envelope = decode(&tx.raw, spec)?;
+    Ok((environment(&envelope, tx.sender), checks(&envelope)))
+}
+
+/// How strictly a transaction of a block is checked.
+pub(crate) fn checks(envelope: &TxEnvelope) -> Checks {
+    match dev::impersonates(envelope) {
+        Some(_) => Checks::Impersonated,
+        None => Checks::All,
+    }
 }
 
 /// What the EVM needs of an envelope.

@@ -161,6 +161,8 @@ impl<'a, I: Inspector<Ctx<'a>>> InspectorEvmTr for Machine<'a, I> {
 pub(crate) enum Checks {
     /// As in a block.
     All,
+    /// As in a block, but a contract may be the sender too (EIP-3607 forbids it): somebody impersonates it.
+    Impersonated,
     /// As `eth_call` has it: any caller, any nonce, gas at no cost.
     Call,
 }
@@ -243,9 +245,9 @@ fn machine<'a, I>(
 ) -> Machine<'a, I> {
     let spec = scene.spec.hardfork.spec_id();
     let mut cfg = CfgEnv::new_with_spec(spec).with_chain_id(scene.spec.chain_id);
+    cfg.disable_eip3607 = manner.checks != Checks::All;
     if manner.checks == Checks::Call {
         cfg.disable_nonce_check = true;
-        cfg.disable_eip3607 = true;
         cfg.disable_base_fee = true;
         cfg.disable_block_gas_limit = true;
     }

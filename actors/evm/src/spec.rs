@@ -1,5 +1,6 @@
 //! What a chain is: its constants, and the environment in which its next block runs.
 
+use crate::dev;
 use crate::market;
 use crate::state::State;
 use alloy_consensus::Header;
@@ -179,10 +180,12 @@ pub struct BlockEnv {
 /// The environment of the block that follows `parent`, whose state `state` is.
 ///
 /// The base fee follows EIP-1559 on execution gas alone: what the parent's transactions paid for inference is in the
-/// state (see [`market`]) and does not count, and the target is half of the execution gas limit.
+/// state (see [`market`]) and does not count, and the target is half of the execution gas limit. What a person has set
+/// for the next block ([`penstock_rules::dev`]) stands in the state too, and goes before the rules.
 #[must_use]
 pub fn next_env(spec: &ChainSpec, state: &State, parent: &Header, timestamp: u64) -> BlockEnv {
     let parent_hash = parent.hash_slow();
+    let set = dev::settings(state);
     let inference_gas = market::inference_gas(state);
     let base_fee = calc_next_block_base_fee(
         parent.gas_used.saturating_sub(inference_gas),
@@ -193,10 +196,12 @@ pub fn next_env(spec: &ChainSpec, state: &State, parent: &Header, timestamp: u64
     BlockEnv {
         number: Height(parent.number + 1),
         timestamp,
-        base_fee,
-        gas_limit: spec.block_gas_limit,
-        coinbase: spec.coinbase,
-        prevrandao: keccak256(parent_hash),
+        base_fee: set.base_fee_next.unwrap_or(base_fee),
+        gas_limit: set.gas_limit.unwrap_or(spec.block_gas_limit),
+        coinbase: set.coinbase.unwrap_or(spec.coinbase),
+        prevrandao: set
+            .prevrandao_next
+            .unwrap_or_else(|| keccak256(parent_hash)),
         parent_hash,
         parent_beacon_root: B256::ZERO,
         excess_blob_gas: 0,

@@ -6,7 +6,7 @@ use alloy_trie::TrieAccount;
 use penstock_rules::ids::Height;
 use penstock_rules::state::{Account, AccountChange, CodeChange, SlotChange, StateDiff, StateRead};
 use revm::bytecode::Bytecode;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 
 /// Blocks that `BLOCKHASH` reaches back.
@@ -150,6 +150,58 @@ impl State {
         self.hashes
             .get_max()
             .map(|&(height, hash)| (Height(height), hash))
+    }
+
+    /// Code of an account, where it has some.
+    pub(crate) fn code_of(&self, account: Account) -> Option<Bytes> {
+        let code = self.codes.get(&account.code_hash)?;
+        Some(code.original_bytes())
+    }
+
+    /// Gives every account with its storage.
+    pub(crate) fn each(&self, take: &mut dyn FnMut(Address, Account, BTreeMap<U256, U256>)) {
+        for (address, entry) in &self.accounts {
+            let slots = entry.slots.iter().map(|(slot, value)| (*slot, *value));
+            take(*address, entry.account, slots.collect());
+        }
+    }
+
+    /// Gives every account that is another in `then`: what it is there, and each slot that differs, with its value there.
+    /// What both share is not looked into.
+    pub(crate) fn compare(
+        &self,
+        then: &Self,
+        take: &mut dyn FnMut(Address, Option<Account>, Vec<(U256, U256)>),
+    ) {
+        for (address, entry) in &self.accounts {
+            let Some(other) = then.accounts.get(address) else {
+                take(*address, None, Vec::new());
+                continue;
+            };
+            let mut slots = Vec::new();
+            if !entry.slots.ptr_eq(&other.slots) {
+                for (slot, value) in &entry.slots {
+                    let was = other.slots.get(slot).copied().unwrap_or_default();
+                    if was != *value {
+                        slots.push((*slot, was));
+                    }
+                }
+                let gone = other.slots.iter();
+                slots.extend(
+                    gone.filter(|(slot, _)| !entry.slots.contains_key(*slot))
+                        .map(|(slot, value)| (*slot, *value)),
+                );
+            }
+            if entry.account != other.account || !slots.is_empty() {
+                take(*address, Some(other.account), slots);
+            }
+        }
+        for (address, other) in &then.accounts {
+            if !self.accounts.contains_key(address) {
+                let slots = other.slots.iter().map(|(slot, value)| (*slot, *value));
+                take(*address, Some(other.account), slots.collect());
+            }
+        }
     }
 
     /// Number of accounts.

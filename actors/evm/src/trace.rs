@@ -4,8 +4,9 @@
 //! the run that [`crate::verify()`] does, by the same machine: no result depends on who watches.
 
 use crate::attest::Attesters;
+use crate::dev;
 use crate::overlay::{Backend, BackendError, Changes, View};
-use crate::recover::environment;
+use crate::recover::{checks, environment};
 use crate::run::{Done, Manner, RunError, Scene, block_env, run, run_inspected};
 use crate::spec::{ChainSpec, env_of};
 use crate::system;
@@ -16,6 +17,7 @@ use alloy_rpc_types_eth::TransactionInfo;
 use alloy_rpc_types_trace::geth::{GethDebugTracingOptions, GethTrace};
 use alloy_rpc_types_trace::parity::{LocalizedTransactionTrace, TraceResults, TraceType};
 use penstock_rules::block::WitnessEntry;
+use penstock_rules::dev::Privileged;
 use penstock_rules::ids::RequestKey;
 use penstock_rules::request::Settled;
 use revm::context::TxEnv;
@@ -124,6 +126,10 @@ pub fn trace_block(
     let env = env_of(block.header);
     let mut changes = Changes::default();
     system::begin(&mut changes, block.state, block.spec, &env)?;
+    // It was checked when the block was verified.
+    if let Ok(Some(entry)) = Privileged::of(block.witness) {
+        dev::replay(&mut changes, &entry.diff);
+    }
     let attesters = Attesters::of(block.state)?;
     let results = witnessed(block.witness);
     let scene = Scene {
@@ -135,6 +141,10 @@ pub fn trace_block(
     let mut seen = Vec::new();
     for (index, (envelope, sender)) in block.transactions.iter().zip(block.senders).enumerate() {
         let tx = environment(envelope, *sender);
+        let manner = Manner {
+            checks: checks(envelope),
+            ..Manner::EXECUTE
+        };
         let view = View {
             below: block.state,
             changes: &changes,
@@ -146,11 +156,11 @@ pub fn trace_block(
                 block: Some(block.hash),
                 tx: Some((hash, index)),
             };
-            let (done, traced) = watch(scene, view, tx, Manner::EXECUTE, tracer, place)?;
+            let (done, traced) = watch(scene, view, tx, manner, tracer, place)?;
             seen.push(traced);
             done
         } else {
-            let (done, _) = run(scene, view, tx, Manner::EXECUTE);
+            let (done, _) = run(scene, view, tx, manner);
             done.map_err(|error| broken(Some(hash), error))?
         };
         if only == Only::Index(index) {

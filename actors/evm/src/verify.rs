@@ -1,6 +1,7 @@
 //! Verification: a block is executed again from its transactions and witness alone, with no shard alive.
 
 use crate::attest::{Attesters, check_attestation, signer_of};
+use crate::dev::{self, DevError};
 use crate::execute::{BlockBuilder, ExecutedBlock, PushError};
 use crate::recover::recover;
 use crate::spec::{ChainSpec, next_env};
@@ -9,6 +10,7 @@ use alloy_consensus::Header;
 use alloy_primitives::B256;
 use alloy_rlp::Decodable;
 use penstock_rules::block::{Block, WitnessEntry};
+use penstock_rules::dev::{EntryError, Privileged, requests};
 use penstock_rules::ids::{RequestKey, ShardId};
 use penstock_rules::request::Settled;
 use penstock_rules::tx::{PoolTx, Refusal};
@@ -44,6 +46,12 @@ pub enum VerifyError {
         /// Why.
         why: PushError,
     },
+    /// The privileged entry makes no sense.
+    #[error(transparent)]
+    Entry(#[from] EntryError),
+    /// This chain does not take the privileged entry.
+    #[error(transparent)]
+    Privileged(#[from] DevError),
     /// The witness holds a request twice.
     #[error("witness holds request {0} twice")]
     WitnessTwice(RequestKey),
@@ -87,16 +95,22 @@ pub fn verify(
     if header.parent_hash != parent.hash_slow() {
         return Err(VerifyError::Field("parentHash"));
     }
-    // Equal is allowed: a devnet can make many blocks in a second, and must not run ahead of the clock for it.
-    if header.timestamp < parent.timestamp {
+    let entry = Privileged::of(&block.witness)?;
+    if !is_timestamp(&header, parent, state, entry.as_ref()) {
         return Err(VerifyError::Field("timestamp"));
     }
     let attesters = Attesters::of(state).map_err(|_| VerifyError::Field("parentHash"))?;
-    let results = check_witness(&block.witness, spec.chain_id, &attesters)?;
+    let results = check_witness(requests(&block.witness), spec.chain_id, &attesters)?;
     let txs = recover_all(block, spec)?;
 
     let env = next_env(spec, state, parent, header.timestamp);
-    let mut builder = BlockBuilder::new(state.clone(), spec, env);
+    let mut builder = match &entry {
+        None => BlockBuilder::new(state.clone(), spec, env),
+        Some(entry) => {
+            dev::check(entry, spec, txs.len())?;
+            BlockBuilder::privileged(state.clone(), spec, env, entry)?
+        }
+    };
     for (index, tx) in txs.iter().enumerate() {
         builder.push(tx, &results).map_err(|why| match why {
             // It is there, so its attestations are too few for the mode that execution asks for.
@@ -118,6 +132,21 @@ pub fn verify(
         block: block.clone(),
         ..executed
     })
+}
+
+/// Whether a header has a timestamp that it may have.
+fn is_timestamp(
+    header: &Header,
+    parent: &Header,
+    state: &State,
+    entry: Option<&Privileged>,
+) -> bool {
+    match (entry, dev::settings(state).clock.next_secs) {
+        (Some(entry), _) => header.timestamp == entry.timestamp_secs,
+        (None, Some(set)) => header.timestamp == set,
+        // Equal is allowed: a devnet can make many blocks in a second, and must not run ahead of the clock for it.
+        (None, None) => header.timestamp >= parent.timestamp,
+    }
 }
 
 /// The header, if its bytes are the canonical ones.

@@ -41,6 +41,8 @@ pub mod shard;
 
 pub mod producer;
 
+pub mod dev;
+
 pub mod follower;
 
 pub mod lead;

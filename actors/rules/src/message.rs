@@ -22,6 +22,20 @@ pub struct SubmitReply {
     pub result: Result<TxHash, Refusal>,
 }
 
+/// Gateway to mempool (request, answered by [`DiscardReply`]): these are to leave the pool.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Discard {
+    /// Which; none stands for all.
+    pub hashes: Option<Vec<TxHash>>,
+}
+
+/// Mempool to gateway: these were in the pool, and are not any more.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiscardReply {
+    /// Which.
+    pub gone: Vec<TxHash>,
+}
+
 /// How urgent a gang is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Class {

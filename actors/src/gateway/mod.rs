@@ -7,6 +7,7 @@
 //!                             shards (who serves, how much)         <--hello, answers-- shards
 //!                             calls  --gang--> scheduler, results <--settled--
 //!            --TxSubmitter--> request "submit" --> mempool
+//!            --DevControl---> request "dev" --> producer, "discard" --> mempool
 //! ```
 //!
 //! It has no machine in `rules`: it decides nothing about the chain. **Invariant:** what it shows of blocks and state is
@@ -18,6 +19,7 @@ mod shards;
 mod status;
 
 mod calls;
+mod dev;
 mod submit;
 mod traces;
 
@@ -29,8 +31,10 @@ use crate::shell::now;
 use blocks::Blocks;
 use calls::Calls;
 use parking_lot::RwLock;
+use penstock_evm::dev::settings;
 use penstock_evm::{BlockEnv, next_env};
 use penstock_rpc::{BlockDataError, ChainBlock};
+use penstock_rules::dev::Clock;
 use penstock_rules::ids::{Height, Micros, Seq};
 use penstock_rules::message::{AssignmentDone, Deferral, ShardHello};
 use penstock_rules::scheduler::Evidence;
@@ -62,6 +66,8 @@ pub struct GatewayConfig {
     pub calls_max: usize,
     /// Traces at the same time; more wait. One can hold some 100 MB of steps.
     pub traces_max: usize,
+    /// The producer makes blocks as soon as a transaction is ready, unless somebody sets otherwise.
+    pub mines_at_once: bool,
     /// How long a submission waits for the mempool's answer, which includes a flush to disk.
     pub submit_timeout: Duration,
 }
@@ -72,6 +78,7 @@ impl Default for GatewayConfig {
             call_deadline: Duration::from_secs(10),
             calls_max: 256,
             traces_max: 4,
+            mines_at_once: true,
             submit_timeout: Duration::from_secs(10),
         }
     }
@@ -113,19 +120,26 @@ struct Head {
     chain: Arc<ChainHead>,
     /// Of the next block, by the clock when the head came.
     next: BlockEnv,
+    clock: Clock,
 }
 
 impl Head {
     fn new(block: Arc<ChainBlock>, chain: Arc<ChainHead>) -> Self {
-        let timestamp = now().as_secs().max(chain.header.timestamp);
+        let clock = settings(&chain.state).clock;
+        let timestamp = clock.timestamp(now(), chain.header.timestamp);
         let next = next_env(&chain.spec, &chain.state, &chain.header, timestamp);
-        Self { block, chain, next }
+        Self {
+            block,
+            chain,
+            next,
+            clock,
+        }
     }
 
     /// The environment in which the next block would run if it were built now.
     fn env(&self) -> BlockEnv {
         BlockEnv {
-            timestamp: now().as_secs().max(self.chain.header.timestamp),
+            timestamp: self.clock.timestamp(now(), self.chain.header.timestamp),
             ..self.next.clone()
         }
     }

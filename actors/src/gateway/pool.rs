@@ -237,6 +237,23 @@ impl Gateway {
         }
     }
 
+    /// Shows a transaction as pending, unless its nonce is used: it may have been included before this node heard of it.
+    pub(super) fn pend(&self, tx: PoolTx) {
+        let (hash, sender, nonce) = (tx.hash, tx.sender, tx.nonce);
+        let used = || {
+            let account = self.head().chain.state.account(sender);
+            account.ok().flatten().is_some_and(|a| a.nonce > nonce)
+        };
+        if used() {
+            return;
+        }
+        self.pool.insert(tx);
+        // A block that was shown in between did not find it here.
+        if used() {
+            self.pool.remove(hash);
+        }
+    }
+
     /// Takes an item of the durable stream: a signed transaction, as it was submitted.
     fn accepted(&self, raw: &[u8]) {
         if !self.pool.unknown(hash_of(raw)) {
@@ -244,14 +261,8 @@ impl Gateway {
         }
         let head = self.head();
         match recover(raw, &head.chain.spec) {
-            Ok(tx) => {
-                let account = head.chain.state.account(tx.sender);
-                let nonce = account.ok().flatten().map_or(0, |account| account.nonce);
-                // Items stay in the stream a while after they were included.
-                if tx.nonce >= nonce {
-                    self.pool.insert(tx);
-                }
-            }
+            // Items stay in the stream a while after they were included.
+            Ok(tx) => self.pend(tx),
             Err(error) => warn!(%error, "accepted transaction is malformed"),
         }
     }

@@ -32,6 +32,10 @@ impl ChainReader for Gateway {
         self.subjects.chain_id()
     }
 
+    fn hardfork(&self) -> String {
+        Gateway::head(self).chain.spec.hardfork.to_string()
+    }
+
     fn head(&self) -> Arc<ChainBlock> {
         self.head().block.clone()
     }
@@ -71,12 +75,13 @@ impl ChainReader for Gateway {
     }
 
     async fn location(&self, hash: TxHash) -> Result<Option<(Height, u32)>, RpcError> {
-        if let Some(location) = self.blocks.location(hash) {
-            return Ok(Some(location));
-        }
-        // Clients poll for receipts of pending transactions: these need no look at the disk.
+        // Clients poll for receipts of pending transactions: these need no look at the disk. One that was in a block
+        // before, and came again after a revert, is pending too.
         if self.pool.get(hash).is_some() {
             return Ok(None);
+        }
+        if let Some(location) = self.blocks.location(hash) {
+            return Ok(Some(location));
         }
         let found = self
             .blocking(move |store| store.tx_location(hash).map_err(store_error))

@@ -56,6 +56,16 @@ impl Statuses {
         });
     }
 
+    /// Begins anew with a transaction, where this is still its last step.
+    pub fn forget(&self, hash: TxHash, last: &Stage) {
+        let mut inner = self.0.write();
+        if let Some(steps) = inner.steps.get_mut(&hash)
+            && steps.last().is_some_and(|step| step.stage == *last)
+        {
+            steps.clear();
+        }
+    }
+
     /// All steps that are remembered, oldest first.
     pub fn history(&self, hash: TxHash) -> Vec<StatusUpdate> {
         let inner = self.0.read();

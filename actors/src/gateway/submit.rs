@@ -2,13 +2,16 @@
 
 use super::Gateway;
 use super::pool::hash_of;
+use alloy_consensus::TxEnvelope;
+use alloy_eips::eip2718::Decodable2718;
 use alloy_primitives::Bytes;
 use async_trait::async_trait;
+use penstock_evm::dev::impersonates;
 use penstock_evm::recover;
 use penstock_rpc::{RpcError, TxSubmitter};
 use penstock_rules::ids::{ModelHash, TxHash};
 use penstock_rules::message::{Submit, SubmitReply};
-use penstock_rules::tx::Refusal;
+use penstock_rules::tx::{Refusal, Stage};
 use penstock_shaders::{Limits, Model};
 use penstock_wire::{BusError, decode, encode};
 use std::time::{Duration, Instant};
@@ -27,11 +30,11 @@ type Reply = Result<bytes::Bytes, BusError>;
 #[async_trait]
 impl TxSubmitter for Gateway {
     async fn send_raw(&self, raw: Bytes) -> Result<TxHash, Refusal> {
-        let hash = hash_of(&raw);
-        self.pool.submitting(hash);
-        let result = self.submit(hash, raw).await;
-        self.pool.answered(hash);
-        result
+        // What stands for another account goes in by `send_as` alone, where that was asked for.
+        if is_unsigned(&raw) {
+            return Err(Refusal::Malformed("invalid signature".into()));
+        }
+        self.accept(raw).await
     }
 
     async fn put_model(&self, file: Bytes) -> Result<ModelHash, RpcError> {
@@ -54,7 +57,26 @@ impl TxSubmitter for Gateway {
     }
 }
 
+/// Whether nobody signed this.
+fn is_unsigned(mut raw: &[u8]) -> bool {
+    TxEnvelope::decode_2718(&mut raw).is_ok_and(|envelope| impersonates(&envelope).is_some())
+}
+
 impl Gateway {
+    /// Takes a transaction, signed or not.
+    pub(super) async fn accept(&self, raw: Bytes) -> Result<TxHash, Refusal> {
+        let hash = hash_of(&raw);
+        let before = self.statuses.last(hash);
+        self.pool.submitting(hash);
+        let result = self.submit(hash, raw).await;
+        self.pool.answered(hash);
+        // A revert made it possible again.
+        if let (Ok(_), Some(included @ Stage::Included { .. })) = (&result, &before) {
+            self.statuses.forget(hash, included);
+        }
+        result
+    }
+
     async fn submit(&self, hash: TxHash, raw: Bytes) -> Result<TxHash, Refusal> {
         let spec = self.head().chain.spec.clone();
         // The sender is recovered here too, beside the request, so that the pool shows the transaction at once.
@@ -73,7 +95,7 @@ impl Gateway {
             (answer, _) => answer?,
         };
         match recovered.await {
-            Ok(Ok(tx)) => self.pool.insert(tx),
+            Ok(Ok(tx)) => self.pend(tx),
             Ok(Err(error)) => warn!(%hash, %error, "taken by the mempool, but not read here"),
             // A panic in there ends the process.
             Err(_) => {}

@@ -3,10 +3,12 @@
 use crate::codec::Message;
 use alloy_primitives::{Address, B256};
 use penstock_rules::block::Block;
+use penstock_rules::dev::{DevAnswer, DevAsk};
 use penstock_rules::ids::{Epoch, Seq};
 use penstock_rules::message::{
-    Assignment, AssignmentDone, AssignmentRefused, CancelAssignment, Deferral, Gang, HeadAnnounced,
-    NodeBeat, Prefetch, ShardHello, Submit, SubmitReply, Withdraw, Withheld,
+    Assignment, AssignmentDone, AssignmentRefused, CancelAssignment, Deferral, Discard,
+    DiscardReply, Gang, HeadAnnounced, NodeBeat, Prefetch, ShardHello, Submit, SubmitReply,
+    Withdraw, Withheld,
 };
 use penstock_rules::request::Settled;
 use penstock_rules::scheduler::Evidence;
@@ -52,6 +54,10 @@ messages! {
     15 v 1 "ready_tx" ReadyTx;
     16 v 1 "block" Block;
     17 v 1 "prefetch" Prefetch;
+    18 v 1 "discard" Discard;
+    19 v 1 "discard_reply" DiscardReply;
+    20 v 1 "dev_ask" DevAsk;
+    21 v 1 "dev_answer" DevAnswer;
     24 v 1 "node_beat" NodeBeat;
     25 v 1 "evidence" Evidence;
     26 v 1 "snapshot" Snapshot;

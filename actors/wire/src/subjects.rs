@@ -31,6 +31,10 @@ subjects! {
     submit => "tx.submit";
     /// Publish: an actor to gateways, [`penstock_rules::tx::StatusUpdate`].
     status => "tx.status";
+    /// Request: gateway to mempool, [`penstock_rules::message::Discard`], answered by `DiscardReply`.
+    discard => "tx.discard";
+    /// Request: gateway to producer, [`penstock_rules::dev::DevAsk`], answered by `DevAnswer`.
+    dev => "dev.ask";
     /// Publish: extractor to producers, [`penstock_rules::tx::ReadyTx`].
     ready => "tx.ready";
     /// Publish: extractor to producers, [`penstock_rules::message::Withdraw`] of what was ready.

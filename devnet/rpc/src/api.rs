@@ -1,6 +1,8 @@
 //! What all methods share, and how they are registered.
 
 use crate::accounts::DevAccounts;
+use crate::control::DevControl;
+use crate::dev::Impersonated;
 use crate::errors::RpcError;
 use crate::eth::filters::Filters;
 use crate::eth::send::AccountLocks;
@@ -21,8 +23,12 @@ pub struct Api {
     pub reader: Arc<dyn ChainReader>,
     /// The way in.
     pub submitter: Arc<dyn TxSubmitter>,
+    /// The chain, past its rules.
+    pub dev: Arc<dyn DevControl>,
     /// Accounts that the node signs for.
     pub accounts: DevAccounts,
+    /// Accounts in whose name it takes what nobody signed.
+    pub impersonated: Impersonated,
     /// One lock per account that the node signs for: two sends must not take the same nonce.
     pub account_locks: AccountLocks,
     /// Installed filters.
@@ -36,12 +42,15 @@ impl Api {
     pub fn new(
         reader: Arc<dyn ChainReader>,
         submitter: Arc<dyn TxSubmitter>,
+        dev: Arc<dyn DevControl>,
         accounts: DevAccounts,
     ) -> Self {
         Self {
-            account_locks: AccountLocks::new(&accounts),
+            account_locks: AccountLocks::default(),
             reader,
             submitter,
+            dev,
+            impersonated: Impersonated::default(),
             accounts,
             filters: Filters::default(),
             tip: Mutex::default(),
@@ -149,6 +158,7 @@ pub fn methods(api: Api) -> RpcModule<Api> {
     crate::eth::register(&mut table);
     crate::txpool::register(&mut table);
     crate::pipe::register(&mut table);
+    crate::dev::register(&mut table);
     crate::debug::register(&mut table);
     crate::trace::register(&mut table);
     crate::ots::register(&mut table);

@@ -4,6 +4,7 @@
 use alloy_primitives::{Bytes, U256, hex};
 use alloy_sol_types::{Panic, Revert, SolError};
 use jsonrpsee::types::ErrorObjectOwned;
+use penstock_rules::dev::DevRefusal;
 use penstock_rules::ids::{Height, TxHash};
 use penstock_rules::tx::Refusal;
 
@@ -17,6 +18,8 @@ pub mod code {
     pub const SERVER: i32 = -32000;
     /// A limit was passed, or there is no room now. Infura's, taken over by others.
     pub const LIMIT: i32 = -32005;
+    /// A method that this chain can't serve. EIP-1474's; clients fall back on it as on an unknown method.
+    pub const UNSUPPORTED: i32 = -32004;
     /// No such method.
     pub const METHOD_NOT_FOUND: i32 = -32601;
     /// Arguments are wrong.
@@ -140,6 +143,9 @@ pub enum RpcError {
     /// No such tracer, or not with these options; or what it would record passes its limit.
     #[error("{0}")]
     Trace(String),
+    /// A development method that was not carried out.
+    #[error("{0}")]
+    Dev(#[from] DevRefusal),
     /// The trie that would prove it is no longer in memory.
     #[error("no proof for block {0}: only recent blocks have their tries in memory")]
     NoProof(Height),
@@ -199,6 +205,10 @@ impl RpcError {
             | Self::InvalidParams(_)
             | Self::InvalidBlockRange
             | Self::TooManyCriteria(_) => code::INVALID_PARAMS,
+            Self::Dev(DevRefusal::Timestamp { .. }) => code::INVALID_PARAMS,
+            Self::Dev(DevRefusal::Producers { .. }) => code::UNSUPPORTED,
+            Self::Dev(DevRefusal::Busy { .. } | DevRefusal::TooLarge) => code::LIMIT,
+            Self::Dev(DevRefusal::Failed(_)) => code::INTERNAL,
             Self::Reverted(_) => code::REVERTED,
             Self::NotIncluded { .. } => code::NOT_INCLUDED,
             Self::Refused(Refusal::Busy)
@@ -221,6 +231,7 @@ impl RpcError {
             | Self::TransactionNotFound
             | Self::GenesisTrace
             | Self::Trace(_)
+            | Self::Dev(DevRefusal::NotLeading | DevRefusal::Snapshot(_))
             | Self::NoProof(_)
             | Self::InvalidTransaction(_) => code::SERVER,
         }

@@ -4,18 +4,19 @@
 //!   HTTP / WebSocket, one port (server.rs: CORS, limits, batches, /health, the REST route)
 //!        |
 //!        v
-//!   method tables: eth/*, net_web3, txpool, pipe,       params.rs reads arguments
+//!   method tables: eth/*, net_web3, txpool, pipe, dev/*, params.rs reads arguments
 //!                  debug, trace, ots
 //!        |                       |                      convert.rs makes Ethereum's JSON
 //!        v                       v                      errors.rs holds every code and text
-//!   ChainReader             TxSubmitter + DevAccounts
-//!   (head, history, calls,  (signed bytes in,
-//!    pool, subscriptions)    hash or refusal out)
+//!   ChainReader             TxSubmitter + DevAccounts    DevControl
+//!   (head, history, calls,  (signed bytes in,            (development methods:
+//!    pool, subscriptions)    hash or refusal out)         the chain past its rules)
 //! ```
 //!
-//! **Invariant:** this crate knows the chain through [`ChainReader`] and [`TxSubmitter`] alone. It holds no state of the
-//! chain, reads no clock for it and takes no lock that all requests share.
+//! **Invariant:** this crate knows the chain through [`ChainReader`], [`TxSubmitter`] and [`DevControl`] alone. It holds
+//! no state of the chain, reads no clock for it and takes no lock that all requests share.
 
+pub mod control;
 pub mod reader;
 pub mod submitter;
 
@@ -34,6 +35,8 @@ mod net_web3;
 pub mod pipe;
 mod txpool;
 
+mod dev;
+
 mod debug;
 mod ots;
 mod trace;
@@ -41,6 +44,7 @@ mod trace;
 pub mod accounts;
 
 pub use accounts::DevAccounts;
+pub use control::{DevControl, DumpedAccount};
 pub use errors::RpcError;
 pub use reader::{
     AnswerView, At, BlockDataError, BloomTest, ChainBlock, ChainReader, NumberTensor, Only,

@@ -94,12 +94,18 @@ impl Kind {
             "eth_sendRawTransaction" => Self::Send,
             "eth_sendTransaction"
             | "eth_sendRawTransactionSync"
+            | "eth_sendUnsignedTransaction"
             | "eth_subscribe"
             | "eth_unsubscribe" => Self::Alone,
+            // Development methods change what comes after them.
+            name if DEV.iter().any(|prefix| name.starts_with(prefix)) => Self::Alone,
             _ => Self::Read,
         }
     }
 }
+
+/// How names of development methods begin.
+const DEV: [&str; 3] = ["anvil_", "evm_", "hardhat_"];
 
 type Entry<'a> = Result<Request<'a>, BatchEntryErr<'a>>;
 

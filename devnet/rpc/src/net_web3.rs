@@ -25,7 +25,8 @@ pub fn register(table: &mut Table) {
         .add("net_peerCount", async |_, _| Ok(U64::ZERO))
         .add("rpc_modules", async |_, _| {
             let modules = [
-                "debug", "erigon", "eth", "net", "ots", "pipe", "rpc", "trace", "txpool", "web3",
+                "anvil", "debug", "erigon", "eth", "evm", "hardhat", "net", "ots", "pipe", "rpc",
+                "trace", "txpool", "web3",
             ];
             Ok(BTreeMap::from(modules.map(|name| (name, "1.0"))))
         });

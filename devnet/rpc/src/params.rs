@@ -103,6 +103,73 @@ impl<'de> Deserialize<'de> for Count {
     }
 }
 
+/// A count that may be negative, in the same forms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Number(pub i64);
+
+impl<'de> Deserialize<'de> for Number {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Form {
+            Number(i64),
+            Text(String),
+        }
+        match Form::deserialize(deserializer)? {
+            Form::Number(value) => Ok(Self(value)),
+            Form::Text(text) => match text.strip_prefix("0x") {
+                Some(digits) => i64::from_str_radix(digits, 16),
+                None => text.parse(),
+            }
+            .map(Self)
+            .map_err(|_| de::Error::custom("not a number")),
+        }
+    }
+}
+
+/// An amount of 32 bytes, in the same forms: clients that think in JavaScript's numbers send those.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quantity(pub U256);
+
+impl<'de> Deserialize<'de> for Quantity {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Form {
+            Number(u64),
+            Text(String),
+        }
+        match Form::deserialize(deserializer)? {
+            Form::Number(value) => Ok(Self(U256::from(value))),
+            Form::Text(text) => match text.strip_prefix("0x") {
+                Some(digits) => U256::from_str_radix(digits, 16),
+                None => U256::from_str_radix(&text, 10),
+            }
+            .map(Self)
+            .map_err(|_| de::Error::custom("not a quantity of 32 bytes")),
+        }
+    }
+}
+
+/// Yes or no, or what stands for it in other clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flag(pub bool);
+
+impl<'de> Deserialize<'de> for Flag {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Form {
+            Flag(bool),
+            Count(Count),
+        }
+        Ok(Self(match Form::deserialize(deserializer)? {
+            Form::Flag(flag) => flag,
+            Form::Count(Count(count)) => count > 0,
+        }))
+    }
+}
+
 /// An index: a quantity.
 pub type Index = U64;
 
@@ -171,6 +238,17 @@ mod tests {
         for text in ["[10]", "[\"10\"]", "[\"0xa\"]"] {
             assert_eq!(args(text).need::<Count>(0), Ok(Count(10)), "{text}");
         }
+        for (text, expect) in [("[-3]", -3), ("[\"-3\"]", -3), ("[\"0x10\"]", 16)] {
+            assert_eq!(args(text).need::<Number>(0), Ok(Number(expect)), "{text}");
+        }
+        for text in ["[255]", "[\"255\"]", "[\"0xff\"]", "[\"0x00ff\"]"] {
+            let expect = Quantity(U256::from(255));
+            assert_eq!(args(text).need::<Quantity>(0), Ok(expect), "{text}");
+        }
+        for (text, expect) in [("[true]", true), ("[\"0x0\"]", false), ("[1]", true)] {
+            assert_eq!(args(text).need::<Flag>(0), Ok(Flag(expect)), "{text}");
+        }
+        assert!(args("[\"x\"]").need::<Quantity>(0).is_err());
         assert!(args("[\"x\"]").need::<Count>(0).is_err());
         assert!(args("[-1]").need::<Count>(0).is_err());
     }

@@ -8,6 +8,7 @@ use crate::reader::{AnswerView, NumberTensor, QueueView, ShardView, StringTensor
 use alloy_eips::BlockId;
 use alloy_primitives::{Address, B256, Bytes, U64, U128};
 use penstock_rules::block::WitnessEntry;
+use penstock_rules::dev::{ENTRY_KEY, requests};
 use penstock_rules::ids::{ModelHash, RequestKey, ShardId};
 use penstock_rules::model::{ModelInfo, Port};
 use penstock_rules::request::{Attestation, ModelError, Outcome};
@@ -210,6 +211,9 @@ struct Witness {
     /// The header's `extraData`.
     witness_root: Bytes,
     entries: Vec<Entry>,
+    /// The block's privileged entry (a development method's), RLP; its trie key is before those of `entries`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    privileged: Option<Bytes>,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -284,8 +288,20 @@ async fn witness(api: &Api, args: &Args) -> Result<Option<Witness>, RpcError> {
         block_number: U64::from(block.header.number),
         block_hash: block.hash,
         witness_root: block.header.extra_data.clone(),
-        entries: block.witness.iter().map(Entry::from).collect(),
+        entries: requests(&block.witness).iter().map(Entry::from).collect(),
+        privileged: privileged(&block.witness),
     }))
+}
+
+fn privileged(witness: &[WitnessEntry]) -> Option<Bytes> {
+    match witness.first() {
+        Some(WitnessEntry {
+            key: ENTRY_KEY,
+            outcome: Outcome::Output(bytes),
+            ..
+        }) => Some(bytes.clone()),
+        _ => None,
+    }
 }
 
 /// A request's answer.

@@ -324,6 +324,9 @@ pub trait ChainReader: Send + Sync + 'static {
     /// Chain id.
     fn chain_id(&self) -> u64;
 
+    /// Name of the hardfork whose rules the chain has: `osaka`, say.
+    fn hardfork(&self) -> String;
+
     /// The head, from memory.
     fn head(&self) -> Arc<ChainBlock>;
 

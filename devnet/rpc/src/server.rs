@@ -2,6 +2,7 @@
 
 use crate::accounts::DevAccounts;
 use crate::api::{self, Api};
+use crate::control::DevControl;
 use crate::middleware::Gate;
 use crate::reader::ChainReader;
 use crate::rest::RestLayer;
@@ -92,6 +93,7 @@ pub async fn serve(
     config: ServerConfig,
     reader: Arc<dyn ChainReader>,
     submitter: Arc<dyn TxSubmitter>,
+    dev: Arc<dyn DevControl>,
     accounts: DevAccounts,
 ) -> Result<ServerHandle, ServeError> {
     let listen = config.listen;
@@ -105,7 +107,7 @@ pub async fn serve(
         .set_message_buffer_capacity(config.client_buffer)
         .set_id_provider(HexIds)
         .build();
-    let methods = api::methods(Api::new(reader.clone(), submitter, accounts));
+    let methods = api::methods(Api::new(reader.clone(), submitter, dev, accounts));
     let gate = Gate::layer(&methods, config.response_bytes_max);
     let http = tower::ServiceBuilder::new()
         // Any page may talk to a devnet.

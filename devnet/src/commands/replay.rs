@@ -7,6 +7,7 @@ use eyre::{WrapErr, bail, eyre};
 use indicatif::ProgressBar;
 use penstock_actors::boot::stored_genesis;
 use penstock_evm::{genesis_block, verify};
+use penstock_rules::dev::requests;
 use penstock_rules::ids::Height;
 use penstock_store::{Store, StoreConfig};
 
@@ -62,7 +63,7 @@ pub fn run(args: &ReplayArgs) -> eyre::Result<()> {
             bail!("receipts of block {height} differ");
         }
         transactions += executed.receipts.len();
-        inferences += record.block.witness.len();
+        inferences += requests(&record.block.witness).len();
         (header, state) = (executed.header, executed.state);
         bar.inc(1);
     }

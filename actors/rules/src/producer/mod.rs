@@ -7,20 +7,27 @@
 //!  Ready/Unready --> pool ----+
 //!  Head ----------> parent ---+--> Build --> (Built) --> Append --> (Appended) --> wait for Head
 //!  Tick ----------> timetable-+                             |  Lost: wait for Head, Fenced: standby
+//!  Order (development) -------+
 //! ```
 
 mod limits;
+mod orders;
 mod select;
 
 use crate::Machine;
+use crate::dev::{Clock, DevDone, DevOrder, DevRefusal};
 use crate::ids::{Epoch, Height, Micros, Seq, TxHash};
 use crate::message::Withheld;
 use crate::tx::{ReadyTx, Reason};
 use alloy_primitives::B256;
+use orders::Orders;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-pub use limits::{APPEND_RETRY, BUILD_LEAD_MAX, CANDIDATES_MAX, SEAL_LEAD_MAX, TAKE_OVER_RETRY};
+pub use limits::{
+    APPEND_RETRY, BUILD_LEAD_MAX, CANDIDATES_MAX, ORDERS_MAX, SEAL_LEAD_MAX, TAKE_OVER_RETRY,
+};
+pub use orders::OrderId;
 pub use select::order;
 
 /// When blocks are made.
@@ -30,6 +37,8 @@ pub enum Timetable {
     AtOnce,
     /// One block at every multiple of this span since the Unix epoch, empty or not.
     Slots(Micros),
+    /// Only when it is ordered.
+    Manual,
 }
 
 /// Whether this producer is to lead from the start.
@@ -55,6 +64,10 @@ pub struct Parent {
     pub seq: Seq,
     /// Base fee of the block after it, in wei per gas.
     pub next_base_fee: u128,
+    /// How the block after it gets its timestamp.
+    pub clock: Clock,
+    /// When blocks are made from now on, where a person has set it.
+    pub mining: Option<Timetable>,
 }
 
 /// A number for each block that is built.
@@ -108,6 +121,20 @@ pub enum Event {
         /// What is known.
         error: AppendFailure,
     },
+    /// A person asks for a block. Answered by [`Effect::Ordered`].
+    Order {
+        /// Names the order.
+        id: OrderId,
+        /// What is asked.
+        order: Arc<DevOrder>,
+    },
+    /// What is ordered can't be done on this parent.
+    OrderRefused {
+        /// The build that tried it.
+        attempt: Attempt,
+        /// Why.
+        why: DevRefusal,
+    },
     /// Time passes. Also asked for by [`Effect::WakeAt`].
     Tick,
 }
@@ -142,6 +169,8 @@ pub enum Effect {
         slot: Option<Micros>,
         /// Candidates, best first, a sender's by nonce.
         candidates: Vec<Arc<ReadyTx>>,
+        /// What the block is made for, where it was ordered.
+        order: Option<Arc<DevOrder>>,
     },
     /// Append the block of this build, after the entry at `expected`.
     Append {
@@ -161,6 +190,13 @@ pub enum Effect {
     },
     /// Tell the extractor.
     Withheld(Withheld),
+    /// Tell who ordered.
+    Ordered {
+        /// Which order.
+        id: OrderId,
+        /// The block that is the head now, or why there is none.
+        result: Result<DevDone, DevRefusal>,
+    },
     /// Send [`Event::Tick`] at this time.
     WakeAt(Micros),
 }
@@ -197,7 +233,8 @@ enum Phase {
 /// The producer.
 #[derive(Debug)]
 pub struct Producer {
-    timetable: Timetable,
+    /// What it was started with; see [`Producer::timetable`].
+    configured: Timetable,
     start: Start,
     role: Role,
     /// How often it was fenced without a block of its own in between.
@@ -215,6 +252,7 @@ pub struct Producer {
     /// Candidates of the last build.
     tried: Vec<TxHash>,
     pool: BTreeMap<TxHash, Arc<ReadyTx>>,
+    orders: Orders,
 }
 
 impl Producer {
@@ -226,7 +264,7 @@ impl Producer {
             Start::Standby(after) => Role::Standby { after },
         };
         let mut producer = Self {
-            timetable,
+            configured: timetable,
             start,
             role,
             fenced: 0,
@@ -239,6 +277,7 @@ impl Producer {
             candidates_max: CANDIDATES_MAX,
             tried: Vec::new(),
             pool: BTreeMap::new(),
+            orders: Orders::default(),
         };
         producer.next_slot = producer.slot_after(now);
         producer
@@ -259,23 +298,31 @@ impl Producer {
         }
     }
 
+    /// When blocks are made now.
+    fn timetable(&self) -> Timetable {
+        self.parent.mining.unwrap_or(self.configured)
+    }
+
     /// The first slot after `now`.
     fn slot_after(&self, now: Micros) -> Micros {
-        match self.timetable {
-            Timetable::AtOnce => now,
-            Timetable::Slots(slot) => Micros((now.0 / slot.0 + 1) * slot.0),
+        match self.timetable() {
+            Timetable::AtOnce | Timetable::Manual => now,
+            Timetable::Slots(slot) => {
+                Micros((now.0 / slot.0).saturating_add(1).saturating_mul(slot.0))
+            }
         }
     }
 
     /// How long before its slot a block is built: a fifth of the slot, at most [`BUILD_LEAD_MAX`].
     fn build_lead(&self) -> Micros {
-        match self.timetable {
-            Timetable::AtOnce => Micros(0),
+        match self.timetable() {
+            Timetable::AtOnce | Timetable::Manual => Micros(0),
             Timetable::Slots(slot) => Micros((slot.0 / 5).min(BUILD_LEAD_MAX.0)),
         }
     }
 
     fn step(&mut self, now: Micros, effects: &mut Vec<Effect>) {
+        self.orders.expire(now, effects);
         match self.role {
             Role::Standby { after } => {
                 let due = self.last_head_at.saturating_add(after);
@@ -333,7 +380,11 @@ impl Producer {
         if self.parent.seq < Seq(epoch.0) {
             return;
         }
-        let slot = match self.timetable {
+        if self.build_ordered(now, effects) {
+            return;
+        }
+        let slot = match self.timetable() {
+            Timetable::Manual => return,
             Timetable::AtOnce if self.pool.is_empty() => return,
             Timetable::AtOnce => None,
             Timetable::Slots(_) => {
@@ -345,25 +396,40 @@ impl Producer {
                 Some(self.next_slot)
             }
         };
-        let attempt = self.next_attempt;
-        self.next_attempt += 1;
-        self.phase = Phase::Building { attempt };
         self.built_slot = self.next_slot;
-        let candidates = order(
+        let candidates = self.candidates();
+        self.build(slot.unwrap_or(now), slot, candidates, None, effects);
+    }
+
+    fn candidates(&self) -> Vec<Arc<ReadyTx>> {
+        order(
             self.pool.values(),
             self.parent.next_base_fee,
             self.candidates_max,
-        );
+        )
+    }
+
+    fn build(
+        &mut self,
+        at: Micros,
+        slot: Option<Micros>,
+        candidates: Vec<Arc<ReadyTx>>,
+        order: Option<Arc<DevOrder>>,
+        effects: &mut Vec<Effect>,
+    ) -> Attempt {
+        let attempt = self.next_attempt;
+        self.next_attempt += 1;
+        self.phase = Phase::Building { attempt };
         self.tried = candidates.iter().map(|tx| tx.tx.hash).collect();
-        let sealed_at = slot.unwrap_or(now);
         effects.push(Effect::Build {
             attempt,
             parent: self.parent,
-            // Blocks within one second share it: time never runs ahead of the clock.
-            timestamp_secs: sealed_at.as_secs().max(self.parent.timestamp_secs),
+            timestamp_secs: self.parent.clock.timestamp(at, self.parent.timestamp_secs),
             slot,
             candidates,
+            order,
         });
+        attempt
     }
 
     fn append(&self, attempt: Attempt, epoch: Epoch) -> Effect {
@@ -404,15 +470,16 @@ impl Producer {
             effects.push(Effect::Discard { attempt });
             return;
         };
-        if included.is_empty() && self.timetable == Timetable::AtOnce {
+        let ordered = self.orders.is_built_by(attempt);
+        if included.is_empty() && !ordered && self.timetable() == Timetable::AtOnce {
             self.phase = Phase::Idle;
             effects.push(Effect::Discard { attempt });
             self.step(now, effects);
             return;
         }
-        let at = match self.timetable {
-            Timetable::AtOnce => now,
-            Timetable::Slots(_) => self.next_slot.saturating_sub(SEAL_LEAD_MAX),
+        let at = match self.timetable() {
+            Timetable::Slots(_) if !ordered => self.next_slot.saturating_sub(SEAL_LEAD_MAX),
+            _ => now,
         };
         self.phase = Phase::Appending {
             attempt,
@@ -496,6 +563,10 @@ impl Producer {
             AppendFailure::TooLarge => {
                 effects.push(Effect::Discard { attempt });
                 self.phase = Phase::Idle;
+                if self.tried.is_empty() {
+                    self.orders
+                        .finish(attempt, Err(DevRefusal::TooLarge), effects);
+                }
                 if let [alone] = self.tried[..] {
                     // It comes back when it is said again; others are not to wait for it.
                     self.pool.remove(&alone);
@@ -525,8 +596,8 @@ impl Producer {
                 .saturating_mul(1 << self.fenced.min(limits::DOUBLINGS_MAX));
             return Micros(doubled.min(limits::STANDBY_PATIENCE_MIN.0.max(after.0)));
         }
-        match self.timetable {
-            Timetable::AtOnce => limits::STANDBY_PATIENCE_MIN,
+        match self.timetable() {
+            Timetable::AtOnce | Timetable::Manual => limits::STANDBY_PATIENCE_MIN,
             Timetable::Slots(slot) => Micros((slot.0 * 3).max(limits::STANDBY_PATIENCE_MIN.0)),
         }
     }
@@ -540,6 +611,7 @@ impl Producer {
     ) {
         for hash in included {
             self.pool.remove(hash);
+            self.orders.seen(hash);
         }
         if parent.height < self.parent.height {
             return;
@@ -550,6 +622,15 @@ impl Producer {
             Phase::AwaitingHead { hash, .. } => hash == Some(parent.hash),
             Phase::Idle | Phase::Building { .. } => false,
         };
+        let timetable = self.timetable();
+        if ours {
+            let done = DevDone {
+                height: parent.height,
+                hash: parent.hash,
+                snapshot: 0,
+            };
+            self.orders.built(done, effects);
+        }
         self.parent = parent;
         self.last_head_at = now;
         match self.phase {
@@ -572,9 +653,15 @@ impl Producer {
             Phase::AwaitingHead { .. } if !moved => self.phase = Phase::Idle,
             _ => {}
         }
-        if moved && let Timetable::Slots(_) = self.timetable {
+        if self.timetable() != timetable {
+            self.next_slot = self.slot_after(now);
+        } else if moved && let Timetable::Slots(_) = timetable {
             // A head may come before its slot. Of another's block the whole second is known, of one's own the slot.
-            let stamp = Micros(self.parent.timestamp_secs.saturating_mul(1_000_000));
+            let secs = self.parent.timestamp_secs;
+            let stamp = Micros(
+                secs.saturating_sub_signed(self.parent.clock.offset_secs)
+                    .saturating_mul(1_000_000),
+            );
             let filled = if ours { self.built_slot } else { stamp };
             let open = self.next_slot.saturating_sub(Micros(1));
             self.next_slot = self.slot_after(filled.max(open).max(now));
@@ -590,13 +677,15 @@ impl Machine for Producer {
     fn apply(&mut self, now: Micros, event: Event, effects: &mut Vec<Effect>) {
         match event {
             Event::Ready(tx) => {
+                self.orders.seen(&tx.tx.hash);
                 self.pool.insert(tx.tx.hash, tx);
-                if self.timetable == Timetable::AtOnce {
+                if self.timetable() == Timetable::AtOnce || !self.orders.is_empty() {
                     self.step(now, effects);
                 }
             }
             Event::Unready(hash) => {
                 self.pool.remove(&hash);
+                self.orders.seen(&hash);
             }
             Event::Head { parent, included } => self.head(now, parent, &included, effects),
             Event::TookOver(epoch) => {
@@ -636,6 +725,18 @@ impl Machine for Producer {
             Event::Appended { attempt, seq } => self.appended(now, attempt, seq, effects),
             Event::AppendFailed { attempt, error } => {
                 self.append_failed(now, attempt, error, effects);
+            }
+            Event::Order { id, order } => {
+                self.orders.take(now, id, order, &self.pool, effects);
+                self.step(now, effects);
+            }
+            Event::OrderRefused { attempt, why } => {
+                if self.phase == (Phase::Building { attempt }) {
+                    self.phase = Phase::Idle;
+                    effects.push(Effect::Discard { attempt });
+                }
+                self.orders.finish(attempt, Err(why), effects);
+                self.step(now, effects);
             }
             Event::Tick => self.step(now, effects),
         }

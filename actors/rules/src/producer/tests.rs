@@ -1,4 +1,5 @@
 use super::*;
+use crate::dev::MineTime;
 use crate::ids::{Igas, RequestKey};
 use crate::tx::PoolTx;
 use alloy_primitives::{Address, Bytes, U256};
@@ -32,6 +33,8 @@ fn parent(height: u64, seq: u64) -> Parent {
         timestamp_secs: 0,
         seq: Seq(seq),
         next_base_fee: 10,
+        clock: Clock::default(),
+        mining: None,
     }
 }
 
@@ -417,4 +420,215 @@ fn a_block_that_is_too_large_for_the_log_is_built_anew_with_half_of_it() {
     }
     // The one that is too large alone does not hold up the others.
     assert_eq!(producer.pool_len(), 3);
+}
+
+fn ready(id: u8, tip: u128) -> Arc<ReadyTx> {
+    tx(id, id, 0, tip, false)
+}
+
+fn ordered(id: u64, order: DevOrder) -> Event {
+    Event::Order {
+        id,
+        order: Arc::new(order),
+    }
+}
+
+fn mine(wanted: &[u8]) -> DevOrder {
+    DevOrder::Mine {
+        wanted: wanted.iter().map(|id| ready(*id, 1).tx.hash).collect(),
+        time: MineTime::Clock,
+    }
+}
+
+/// Builds, appends and follows the block of the last build; gives the effects of its head.
+fn through(producer: &mut Producer, now: u64, attempt: Attempt, height: u64) -> Vec<Effect> {
+    run(producer, now, built(attempt, &[], &[]));
+    let seq = Seq(height + 2);
+    run(producer, now, Event::Appended { attempt, seq });
+    let head = Event::Head {
+        parent: Parent {
+            hash: B256::repeat_byte(0xbb),
+            ..parent(height, height + 2)
+        },
+        included: vec![],
+    };
+    run(producer, now, head)
+}
+
+fn is_done(effects: &[Effect], order: u64, height: u64) -> bool {
+    effects.iter().any(|effect| {
+        matches!(effect, Effect::Ordered { id, result: Ok(done) } if *id == order && done.height == Height(height))
+    })
+}
+
+#[test]
+fn an_ordered_block_is_made_though_it_is_empty_and_its_order_is_answered_by_its_head() {
+    for timetable in [Timetable::AtOnce, Timetable::Manual] {
+        let mut producer = leader(timetable);
+        let attempt = attempt_of(&run(&mut producer, 0, ordered(7, mine(&[]))));
+        assert!(is_done(&through(&mut producer, 1, attempt, 1), 7, 1));
+        assert!(run(&mut producer, 2, Event::Tick).is_empty());
+    }
+}
+
+#[test]
+fn orders_are_carried_out_one_after_the_other() {
+    let mut producer = leader(Timetable::Manual);
+    let first = attempt_of(&run(&mut producer, 0, ordered(1, mine(&[]))));
+    assert!(run(&mut producer, 0, ordered(2, DevOrder::Change(vec![]))).is_empty());
+    let effects = through(&mut producer, 1, first, 1);
+    assert!(is_done(&effects, 1, 1));
+    let second = attempt_of(&effects);
+    assert!(is_done(&through(&mut producer, 2, second, 2), 2, 2));
+}
+
+#[test]
+fn nothing_is_made_by_hand_until_it_is_ordered_and_a_change_takes_no_transactions() {
+    let mut producer = leader(Timetable::Manual);
+    assert!(run(&mut producer, 0, Event::Ready(ready(1, 20))).is_empty());
+    let effects = run(&mut producer, 0, ordered(1, DevOrder::Change(vec![])));
+    assert!(matches!(&effects[..], [Effect::Build { candidates, .. }] if candidates.is_empty()));
+    let effects = through(&mut producer, 1, attempt_of(&effects), 1);
+    assert!(is_done(&effects, 1, 1));
+    let effects = run(&mut producer, 2, ordered(2, mine(&[1])));
+    assert!(matches!(&effects[..], [Effect::Build { candidates, .. }] if candidates.len() == 1));
+}
+
+#[test]
+fn an_order_waits_a_moment_for_what_its_asker_knows_to_be_ready() {
+    let mut producer = leader(Timetable::Manual);
+    let wait = [Effect::WakeAt(Micros::from_millis(500))];
+    assert_eq!(run(&mut producer, 0, ordered(1, mine(&[1, 2]))), wait);
+    assert_eq!(run(&mut producer, 1, Event::Ready(ready(1, 20))), wait);
+    let effects = run(&mut producer, 2, Event::Ready(ready(2, 20)));
+    assert!(matches!(&effects[..], [Effect::Build { candidates, .. }] if candidates.len() == 2));
+    // What does not come is not waited for any longer.
+    let mut producer = leader(Timetable::Manual);
+    run(&mut producer, 0, ordered(1, mine(&[3])));
+    attempt_of(&run(&mut producer, 500, Event::Tick));
+}
+
+#[test]
+fn a_refused_order_is_answered_and_the_next_one_goes_on() {
+    let mut producer = leader(Timetable::Manual);
+    let attempt = attempt_of(&run(&mut producer, 0, ordered(1, DevOrder::Change(vec![]))));
+    run(&mut producer, 0, ordered(2, mine(&[])));
+    let why = DevRefusal::Snapshot(5);
+    let effects = run(&mut producer, 1, Event::OrderRefused { attempt, why });
+    assert!(effects.contains(&Effect::Ordered {
+        id: 1,
+        result: Err(DevRefusal::Snapshot(5))
+    }));
+    assert!(is_done(
+        &through(&mut producer, 2, attempt_of(&effects), 1),
+        2,
+        1
+    ));
+}
+
+#[test]
+fn an_order_that_was_lost_to_another_entry_is_built_again() {
+    let mut producer = leader(Timetable::Manual);
+    let attempt = attempt_of(&run(&mut producer, 0, ordered(1, mine(&[]))));
+    run(&mut producer, 1, built(attempt, &[], &[]));
+    let error = AppendFailure::Lost;
+    run(&mut producer, 2, Event::AppendFailed { attempt, error });
+    let effects = run(
+        &mut producer,
+        3,
+        Event::Head {
+            parent: parent(1, 3),
+            included: vec![],
+        },
+    );
+    assert!(!is_done(&effects, 1, 1));
+    assert!(is_done(
+        &through(&mut producer, 4, attempt_of(&effects), 2),
+        1,
+        2
+    ));
+}
+
+#[test]
+fn an_order_that_nobody_can_carry_out_is_refused_in_time() {
+    let mut producer = Producer::new(Timetable::Manual, Start::Lead, parent(0, 1), Micros(0));
+    run(&mut producer, 0, ordered(1, mine(&[])));
+    let effects = run(&mut producer, 8_000, Event::Tick);
+    assert!(effects.contains(&Effect::Ordered {
+        id: 1,
+        result: Err(DevRefusal::NotLeading)
+    }));
+}
+
+#[test]
+fn a_change_that_no_block_can_carry_is_refused() {
+    let mut producer = leader(Timetable::AtOnce);
+    let attempt = attempt_of(&run(&mut producer, 0, ordered(1, DevOrder::Change(vec![]))));
+    run(&mut producer, 1, built(attempt, &[], &[]));
+    let error = AppendFailure::TooLarge;
+    let effects = run(&mut producer, 2, Event::AppendFailed { attempt, error });
+    assert!(effects.contains(&Effect::Ordered {
+        id: 1,
+        result: Err(DevRefusal::TooLarge)
+    }));
+}
+
+#[test]
+fn an_ordered_block_between_two_slots_takes_neither() {
+    let mut producer = leader(Timetable::Slots(Micros::from_secs(10)));
+    let attempt = attempt_of(&run(&mut producer, 2_000, ordered(1, mine(&[]))));
+    let effects = through(&mut producer, 2_001, attempt, 1);
+    assert!(is_done(&effects, 1, 1));
+    assert!(effects.contains(&Effect::WakeAt(Micros::from_secs(9))));
+}
+
+#[test]
+fn how_blocks_are_made_follows_the_state() {
+    let mut producer = leader(Timetable::AtOnce);
+    let by_hand = Parent {
+        mining: Some(Timetable::Manual),
+        ..parent(1, 3)
+    };
+    let head = |parent| Event::Head {
+        parent,
+        included: vec![],
+    };
+    run(&mut producer, 0, head(by_hand));
+    assert!(run(&mut producer, 0, Event::Ready(ready(1, 20))).is_empty());
+    let every = Parent {
+        mining: Some(Timetable::Slots(Micros::from_secs(1))),
+        ..parent(2, 4)
+    };
+    let effects = run(&mut producer, 100, head(every));
+    assert_eq!(effects, [Effect::WakeAt(Micros::from_millis(800))]);
+    attempt_of(&run(&mut producer, 200, head(parent(3, 5))));
+}
+
+#[test]
+fn timestamps_follow_the_chains_clock() {
+    let mut producer = leader(Timetable::AtOnce);
+    let head = Parent {
+        clock: Clock {
+            offset_secs: 1_000,
+            ..Clock::default()
+        },
+        ..parent(1, 3)
+    };
+    let included = vec![];
+    run(
+        &mut producer,
+        0,
+        Event::Head {
+            parent: head,
+            included,
+        },
+    );
+    let effects = run(&mut producer, 5_000, Event::Ready(ready(1, 20)));
+    assert!(matches!(
+        &effects[..],
+        [Effect::Build {
+            timestamp_secs: 1_005,
+            ..
+        }]
+    ));
 }

@@ -6,6 +6,7 @@ use super::log::Record;
 use super::node::Node;
 use super::world::{Checked, Event as Next, Message, Own, Place, World, short};
 use penstock_rules::Machine;
+use penstock_rules::dev::Clock;
 use penstock_rules::ids::{Epoch, Micros, Seq, TxHash};
 use penstock_rules::producer::{AppendFailure, Attempt, Effect, Event, Parent, Producer, Start};
 use std::collections::BTreeMap;
@@ -53,6 +54,8 @@ fn parent_of(world: &World, head: &super::evm::Head) -> Parent {
         timestamp_secs: head.timestamp_secs,
         seq: head.seq,
         next_base_fee: world.evm.base_fee(head.height),
+        clock: Clock::default(),
+        mining: None,
     }
 }
 
@@ -210,6 +213,8 @@ impl World {
                 timestamp_secs,
                 slot,
                 candidates,
+                // Nobody orders anything here.
+                order: _,
             } => {
                 let span = self.span(300, 8_000);
                 let Some(builder) = self.builder(n) else {
@@ -244,6 +249,7 @@ impl World {
                 }
             }
             Effect::Withheld(withheld) => self.publish(Message::Withheld(withheld)),
+            Effect::Ordered { .. } => {}
             Effect::WakeAt(at) => {
                 let now = self.now();
                 let Some(builder) = self.builder(n) else {

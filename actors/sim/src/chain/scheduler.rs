@@ -109,7 +109,7 @@ impl World {
     fn tell_slot(&mut self, n: u8) -> Checked {
         let at = self.now();
         let (cutoff, next_cutoff) = match self.timetable {
-            Timetable::AtOnce => {
+            Timetable::AtOnce | Timetable::Manual => {
                 let cutoff = at.saturating_add(AT_ONCE_WINDOW);
                 (cutoff, cutoff.saturating_add(AT_ONCE_WINDOW))
             }

@@ -232,7 +232,7 @@ impl World {
                 evm,
                 match timetable {
                     Timetable::Slots(slot) => slot,
-                    Timetable::AtOnce => Micros(0),
+                    Timetable::AtOnce | Timetable::Manual => Micros(0),
                 },
             ),
             events: 0,

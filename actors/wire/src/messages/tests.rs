@@ -4,6 +4,7 @@ use super::*;
 use crate::codec::{decode, encode};
 use alloy_primitives::{Bytes, U256, hex};
 use penstock_rules::block::WitnessEntry;
+use penstock_rules::dev::{AccountPatch, Change, DevDone, DevOrder, DevRefusal, MineTime, Setting};
 use penstock_rules::ids::{Height, Igas, LeaseId, Micros, ModelHash, RequestKey, ShardId};
 use penstock_rules::message::{
     Answer, AssignedRequest, Class, GangRequest, Leads, RefuseReason, Role,
@@ -132,6 +133,17 @@ fn samples() -> Vec<(&'static str, Vec<bytes::Bytes>)> {
             reason,
             blocks: 2,
         })),
+        all(&[
+            Discard { hashes: None },
+            Discard {
+                hashes: Some(vec![hash(1)]),
+            },
+        ]),
+        all(&[DiscardReply {
+            gone: vec![hash(1), hash(2)],
+        }]),
+        all(&dev_asks()),
+        all(&dev_answers()),
         all(&[ShardHello {
             shard: ShardId(Address::repeat_byte(1)),
             incarnation: u64::MAX,
@@ -295,6 +307,72 @@ fn samples() -> Vec<(&'static str, Vec<bytes::Bytes>)> {
             pieces: 2,
         }]),
     ]
+}
+
+fn dev_asks() -> Vec<DevAsk> {
+    let patch = AccountPatch {
+        address: Address::repeat_byte(1),
+        balance: Some(U256::from(300)),
+        nonce: Some(4),
+        code: Some(Bytes::from_static(&[0x60, 0x01])),
+        slots: vec![(U256::from(5), U256::MAX)],
+    };
+    let settings = [
+        Setting::ClockBy(-300),
+        Setting::ClockTo(1_700_000_000),
+        Setting::NextTimestamp(1_700_000_001),
+        Setting::TimestampInterval(Some(3)),
+        Setting::TimestampInterval(None),
+        Setting::NextBaseFee(7),
+        Setting::NextPrevrandao(hash(2)),
+        Setting::Coinbase(Address::repeat_byte(3)),
+        Setting::GasLimit(30_000_000),
+        Setting::MineAtOnce,
+        Setting::MineByHand,
+        Setting::MineEvery(Micros::from_secs(2)),
+    ];
+    let mut changes = vec![
+        Change::Account(patch),
+        Change::Account(AccountPatch::default()),
+        Change::Restore { snapshot: 9 },
+        Change::Reset,
+    ];
+    changes.extend(settings.map(Change::Setting));
+    let mine = |time| {
+        DevAsk::Block(DevOrder::Mine {
+            wanted: vec![hash(4)],
+            time,
+        })
+    };
+    vec![
+        DevAsk::Block(DevOrder::Change(changes)),
+        mine(MineTime::Clock),
+        mine(MineTime::At(1_700_000_002)),
+        mine(MineTime::After(12)),
+        DevAsk::Snapshot { at: Height(300) },
+    ]
+}
+
+fn dev_answers() -> Vec<DevAnswer> {
+    let refusals = [
+        DevRefusal::Producers { producers: 3 },
+        DevRefusal::NotLeading,
+        DevRefusal::Busy { limit: 256 },
+        DevRefusal::Timestamp {
+            asked: 5,
+            parent: 6,
+        },
+        DevRefusal::Snapshot(7),
+        DevRefusal::TooLarge,
+        DevRefusal::Failed("no genesis".into()),
+    ];
+    let done = DevDone {
+        height: Height(300),
+        hash: hash(1),
+        snapshot: 2,
+    };
+    let results = refusals.map(Err).into_iter().chain([Ok(done)]);
+    results.map(|result| DevAnswer { result }).collect()
 }
 
 fn fixtures() -> PathBuf {

@@ -81,6 +81,8 @@ pub fn permissions(role: NatsRole, chain_id: u64, inbox: &str) -> Permissions {
     // Models and snapshots are put by whoever has them.
     publish.push(format!("$O.{}.>", names.bucket()));
     publish.extend([of.submit(), of.gang(), of.withdraw(), of.head(), of.beat()]);
+    // Development methods: refused by whoever serves them where genesis names several producers.
+    publish.extend([of.dev(), of.discard()]);
     // A gateway asks, and is answered on its inbox.
     subscribe.push(of.all());
     if role == NatsRole::Node {

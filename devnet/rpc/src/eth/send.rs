@@ -1,6 +1,5 @@
 //! Transactions: in, signed or to be signed by an account of the node.
 
-use crate::accounts::DevAccounts;
 use crate::api::{Api, Table};
 use crate::convert;
 use crate::errors::RpcError;
@@ -20,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::sync::{Mutex, OwnedMutexGuard};
 
 /// How long `eth_sendRawTransactionSync` waits where the client does not say, in ms; geth's default.
 const SYNC_MS_DEFAULT: u64 = 20_000;
@@ -42,9 +41,20 @@ pub fn register(table: &mut Table) {
         .add("eth_sendTransaction", async |api, args| {
             let request: TransactionRequest = args.need(0)?;
             let (from, _guard) = account(&api, &request).await?;
-            let envelope = sign(&api, from, fill(&api, from, request).await?)?;
-            let raw = envelope.encoded_2718().into();
+            let request = fill(&api, from, request).await?;
+            if api.accounts.signer(from).is_none() {
+                return api.dev.send_as(from, build(request)?).await;
+            }
+            let raw = sign(&api, from, request)?.encoded_2718().into();
             Ok(api.submitter.send_raw(raw).await?)
+        })
+        .add("eth_sendUnsignedTransaction", async |api, args| {
+            api.dev.allowed()?;
+            let request: TransactionRequest = args.need(0)?;
+            let from = request.from.ok_or(RpcError::UnknownAccount)?;
+            let _guard = api.account_locks.of(from).lock_owned().await;
+            let request = fill(&api, from, request).await?;
+            api.dev.send_as(from, build(request)?).await
         })
         .add("eth_signTransaction", async |api, args| {
             let request: TransactionRequest = args.need(0)?;
@@ -76,29 +86,35 @@ pub fn register(table: &mut Table) {
     }
 }
 
-/// One lock per account of the node, made once: sends from one account are one after the other, others don't wait.
-pub struct AccountLocks(BTreeMap<Address, Mutex<()>>);
+/// One lock per account that the node sends for: sends from one account are one after the other, others don't wait.
+#[derive(Default)]
+pub struct AccountLocks(Locks);
+
+type Locks = std::sync::Mutex<BTreeMap<Address, Arc<Mutex<()>>>>;
+
+/// Locks that are kept though nobody holds them, in number: those of the node's own accounts and some others.
+const LOCKS_KEPT_MAX: usize = 1_024;
 
 impl AccountLocks {
-    /// For these accounts.
-    pub fn new(accounts: &DevAccounts) -> Self {
-        let locks = accounts.addresses().into_iter();
-        Self(locks.map(|address| (address, Mutex::default())).collect())
+    fn of(&self, address: Address) -> Arc<Mutex<()>> {
+        let mut locks = self.0.lock().unwrap_or_else(|poison| poison.into_inner());
+        if locks.len() >= LOCKS_KEPT_MAX {
+            locks.retain(|_, lock| Arc::strong_count(lock) > 1);
+        }
+        locks.entry(address).or_default().clone()
     }
 }
 
-/// The sender of a request, and its lock; an error where the node has no key for it.
-async fn account<'a>(
-    api: &'a Api,
+/// The sender of a request, and its lock; an error where the node neither has a key for it nor impersonates it.
+async fn account(
+    api: &Api,
     request: &TransactionRequest,
-) -> Result<(Address, MutexGuard<'a, ()>), RpcError> {
+) -> Result<(Address, OwnedMutexGuard<()>), RpcError> {
     let from = request.from.ok_or(RpcError::UnknownAccount)?;
-    let lock = api
-        .account_locks
-        .0
-        .get(&from)
-        .ok_or(RpcError::UnknownAccount)?;
-    Ok((from, lock.lock().await))
+    if api.accounts.signer(from).is_none() && !api.impersonated.has(from) {
+        return Err(RpcError::UnknownAccount);
+    }
+    Ok((from, api.account_locks.of(from).lock_owned().await))
 }
 
 fn signer(api: &Api, address: Address) -> Result<&PrivateKeySigner, RpcError> {

@@ -4,18 +4,19 @@
 #![allow(dead_code)] // Each test file uses its part.
 
 use alloy_consensus::transaction::SignerRecoverable;
-use alloy_consensus::{Header, Transaction as _, TxEnvelope};
+use alloy_consensus::{Header, Transaction as _, TxEnvelope, TypedTransaction};
 use alloy_eips::{Decodable2718, Encodable2718};
 use alloy_primitives::{Address, B256, Bloom, Bytes, Log, LogData, U256, address, b256, keccak256};
 use alloy_rpc_types_eth::{AccessListResult, TransactionRequest};
 use alloy_sol_types::{Revert, SolError};
 use async_trait::async_trait;
 use penstock_rpc::{
-    AnswerView, At, BloomTest, ChainBlock, ChainReader, DevAccounts, NumberTensor, Only, Overrides,
-    PendingTx, PoolEntry, ProofView, QueueView, RpcError, ServerConfig, ServerHandle, ShardView,
-    StageCount, Traced, Tracer, TxSubmitter, serve,
+    AnswerView, At, BloomTest, ChainBlock, ChainReader, DevAccounts, DevControl, DumpedAccount,
+    NumberTensor, Only, Overrides, PendingTx, PoolEntry, ProofView, QueueView, RpcError,
+    ServerConfig, ServerHandle, ShardView, StageCount, Traced, Tracer, TxSubmitter, serve,
 };
 use penstock_rules::block::WitnessEntry;
+use penstock_rules::dev::{Change, DevDone, DevOrder, DevRefusal, MineTime, Settings};
 use penstock_rules::ids::{Height, Igas, Micros, ModelHash, RequestKey, ShardId, TxHash};
 use penstock_rules::message::ShardHello;
 use penstock_rules::model::{ModelInfo, Port, Signature};
@@ -24,6 +25,8 @@ use penstock_rules::state::{Account, Receipt};
 use penstock_rules::tensor::ElementType;
 use penstock_rules::tx::{PoolTx, Reason, Refusal, Stage, StatusUpdate};
 use serde_json::Value;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, RwLock};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -52,6 +55,9 @@ const BASE_FEE: u64 = 1_000_000_000;
 pub struct FakeChain {
     blocks: RwLock<Vec<Arc<ChainBlock>>>,
     pool: RwLock<Vec<PoolEntry>>,
+    orders: RwLock<Vec<DevOrder>>,
+    /// How many producers its genesis names.
+    pub producers: AtomicU32,
     heads: broadcast::Sender<Arc<ChainBlock>>,
     pending: broadcast::Sender<Arc<PendingTx>>,
 }
@@ -63,6 +69,8 @@ impl FakeChain {
         Arc::new(Self {
             blocks: RwLock::new(vec![Arc::new(genesis)]),
             pool: RwLock::default(),
+            orders: RwLock::default(),
+            producers: AtomicU32::new(1),
             heads: broadcast::channel(4).0,
             pending: broadcast::channel(16).0,
         })
@@ -166,6 +174,10 @@ fn attestation() -> Attestation {
 impl ChainReader for FakeChain {
     fn chain_id(&self) -> u64 {
         31337
+    }
+
+    fn hardfork(&self) -> String {
+        "osaka".into()
     }
 
     fn head(&self) -> Arc<ChainBlock> {
@@ -494,6 +506,84 @@ impl TxSubmitter for FakeChain {
     }
 }
 
+/// It takes every order and carries none out: what they do is tested where the true chain is.
+#[async_trait]
+impl DevControl for FakeChain {
+    fn allowed(&self) -> Result<(), RpcError> {
+        match self.producers.load(Ordering::Relaxed) {
+            1 => Ok(()),
+            producers => Err(DevRefusal::Producers { producers }.into()),
+        }
+    }
+
+    fn settings(&self) -> Settings {
+        Settings::default()
+    }
+
+    fn mines_at_once(&self) -> bool {
+        true
+    }
+
+    async fn change(&self, changes: Vec<Change>) -> Result<DevDone, RpcError> {
+        if let [Change::Restore { snapshot: 9 }] = changes[..] {
+            return Err(DevRefusal::Snapshot(9).into());
+        }
+        self.orders
+            .write()
+            .expect("no panic")
+            .push(DevOrder::Change(changes));
+        Ok(self.done())
+    }
+
+    async fn mine(&self, time: MineTime) -> Result<DevDone, RpcError> {
+        self.mine();
+        let wanted = Vec::new();
+        let order = DevOrder::Mine { wanted, time };
+        self.orders.write().expect("no panic").push(order);
+        Ok(self.done())
+    }
+
+    async fn snapshot(&self) -> Result<u64, RpcError> {
+        Ok(1)
+    }
+
+    async fn discard(&self, hashes: Option<Vec<TxHash>>) -> Result<Vec<TxHash>, RpcError> {
+        let mut pool = self.pool.write().expect("no panic");
+        let goes = |hash: &TxHash| hashes.as_ref().is_none_or(|hashes| hashes.contains(hash));
+        let gone = pool
+            .iter()
+            .map(|entry| entry.tx.tx.hash)
+            .filter(|h| goes(h));
+        let gone = gone.collect();
+        pool.retain(|entry| !goes(&entry.tx.tx.hash));
+        Ok(gone)
+    }
+
+    async fn send_as(&self, from: Address, _: TypedTransaction) -> Result<TxHash, RpcError> {
+        Ok(from.into_word())
+    }
+
+    async fn dump(&self) -> Result<BTreeMap<Address, DumpedAccount>, RpcError> {
+        Ok(BTreeMap::from([(LOGGER, DumpedAccount::default())]))
+    }
+}
+
+impl FakeChain {
+    fn done(&self) -> DevDone {
+        let head = self.head();
+        DevDone {
+            height: head.height(),
+            hash: head.hash,
+            snapshot: 0,
+        }
+    }
+
+    /// What was ordered since the last look.
+    pub fn ordered(&self) -> Vec<DevOrder> {
+        std::mem::take(&mut *self.orders.write().expect("no panic"))
+    }
+}
+
 /// A server over a fake chain.
 pub struct Node {
     pub chain: Arc<FakeChain>,
@@ -514,9 +604,15 @@ impl Node {
             listen: ([127, 0, 0, 1], 0).into(),
             ..config
         };
-        let server = serve(config, chain.clone(), chain.clone(), accounts)
-            .await
-            .expect("a free port");
+        let server = serve(
+            config,
+            chain.clone(),
+            chain.clone(),
+            chain.clone(),
+            accounts,
+        )
+        .await
+        .expect("a free port");
         Self { chain, server }
     }
 
