@@ -92,7 +92,7 @@ pub enum CallOutcome {
 }
 
 /// Calls have no sender's credit to bound them, so they have the default bounds of a transaction.
-const BOUNDS: DiscoverLimits = DiscoverLimits {
+pub(crate) const BOUNDS: DiscoverLimits = DiscoverLimits {
     rounds_per_tx: discover::ROUNDS_PER_TX_MAX,
     requests_per_tx: discover::REQUESTS_PER_TX_MAX,
     input_bytes_per_tx: discover::INPUT_BYTES_PER_TX_MAX,
@@ -181,18 +181,18 @@ pub fn create_access_list(
         .access_list(request.clone())
 }
 
-struct Caller<'a> {
-    state: &'a dyn Backend,
+pub(crate) struct Caller<'a> {
+    pub(crate) state: &'a dyn Backend,
     spec: &'a ChainSpec,
     env: &'a BlockEnv,
     results: &'a dyn Results,
     attesters: Attesters,
-    changes: Changes,
-    gas_limit: u64,
+    pub(crate) changes: Changes,
+    pub(crate) gas_limit: u64,
 }
 
 impl<'a> Caller<'a> {
-    fn new(
+    pub(crate) fn new(
         state: &'a dyn Backend,
         spec: &'a ChainSpec,
         env: &'a BlockEnv,
@@ -226,7 +226,7 @@ impl<'a> Caller<'a> {
         })
     }
 
-    fn tx(&self, request: &CallRequest, gas_limit: u64) -> TxEnv {
+    pub(crate) fn tx(&self, request: &CallRequest, gas_limit: u64) -> TxEnv {
         TxEnv {
             tx_type: u8::from(!request.access_list.is_empty()),
             caller: request.from,
@@ -241,7 +241,7 @@ impl<'a> Caller<'a> {
         }
     }
 
-    const fn scene(&self) -> Scene<'_> {
+    pub(crate) const fn scene(&self) -> Scene<'_> {
         Scene {
             spec: self.spec,
             env: self.env,
@@ -250,7 +250,7 @@ impl<'a> Caller<'a> {
         }
     }
 
-    fn run(&self, request: &CallRequest, gas_limit: u64) -> CallOutcome {
+    pub(crate) fn run(&self, request: &CallRequest, gas_limit: u64) -> CallOutcome {
         let tx = self.tx(request, gas_limit);
         match probe(
             self.scene(),
@@ -376,7 +376,7 @@ impl<'a> Caller<'a> {
 }
 
 /// What a run came to that has no result of its own.
-fn failed(error: RunError, gas_limit: u64) -> CallOutcome {
+pub(crate) fn failed(error: RunError, gas_limit: u64) -> CallOutcome {
     match error {
         RunError::Stopped(Stop::FeeBelowMarket) => CallOutcome::Halted {
             reason: "out of gas: not enough for the inference at today's multiplier".into(),
@@ -431,7 +431,7 @@ pub(crate) fn apply(
     Ok(())
 }
 
-fn outcome(result: ExecutionResult) -> CallOutcome {
+pub(crate) fn outcome(result: ExecutionResult) -> CallOutcome {
     let gas_used = result.tx_gas_used();
     match result {
         ExecutionResult::Success { logs, output, .. } => CallOutcome::Returned {

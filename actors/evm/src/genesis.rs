@@ -48,7 +48,7 @@ pub struct Genesis {
 }
 
 /// The contracts of Ethereum's own that a block writes to (see [`crate::system`]), as of the hardfork.
-fn system_contracts(spec: &ChainSpec) -> Vec<(Address, Bytes)> {
+pub(crate) fn system_contracts(spec: &ChainSpec) -> Vec<(Address, Bytes)> {
     let mut contracts = Vec::new();
     if spec.hardfork >= Hardfork::Cancun {
         contracts.push((

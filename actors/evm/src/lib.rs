@@ -13,6 +13,7 @@
 //! it is not. **Invariant:** a run with placeholders ends in a [`discover::Finding`] or [`call::CallOutcome::Missing`],
 //! never in a state. This crate is the only user of revm, and no type of revm is in its interface.
 
+mod config;
 mod overlay;
 pub mod spec;
 pub mod state;
@@ -42,20 +43,26 @@ mod system;
 pub mod verify;
 
 pub mod call;
+pub mod simulate;
 pub mod trace;
+
+pub mod inference;
 
 pub use attest::{SigningKey, attest, check_attestation};
 pub use call::{
     AccessListed, AccountOverride, CallOutcome, CallRequest, call, create_access_list, estimate,
     trace_call,
 };
+pub use config::config;
 pub use discover::{DiscoverLimits, Finding, discover_lane};
 pub use execute::{BlockBuilder, ExecutedBlock, PushError};
 pub use genesis::{Genesis, GenesisAccount, genesis_block};
 pub use header::{consensus_receipt, witness_root};
+pub use inference::{Consumed, InferenceEstimate, consumed, estimate_inference, given};
 pub use overlay::{Backend, BackendError, Code, Historic};
 pub use recover::recover;
 pub use results::{NoResults, Results};
+pub use simulate::{SimulateBlock, SimulateError, Simulated, TransferLogs, Validation, simulate};
 pub use spec::{BlockEnv, ChainSpec, Hardfork, env_of, next_env};
 pub use state::{AccountProof, State};
 pub use trace::{BlockToTrace, Only, TraceError, Traced, Tracer, trace_block};

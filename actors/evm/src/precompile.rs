@@ -76,6 +76,9 @@ pub(crate) enum Stop {
 #[derive(Clone, Debug)]
 pub(crate) struct Used {
     pub(crate) key: RequestKey,
+    pub(crate) request: Request,
+    /// Inference units of one use.
+    pub(crate) igas: Igas,
     /// `None`: a placeholder stood for it.
     pub(crate) settled: Option<Arc<Settled>>,
 }
@@ -274,6 +277,8 @@ impl Precompiles<'_> {
             self.trace.input_bytes = bytes;
             self.trace.used.push(Used {
                 key: asked.key,
+                request: asked.request.clone(),
+                igas: asked.igas,
                 settled: known.clone(),
             });
             if known.is_none() {

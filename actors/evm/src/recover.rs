@@ -80,7 +80,7 @@ pub fn recover(raw: &[u8], spec: &ChainSpec) -> Result<PoolTx, Refusal> {
 }
 
 /// Bytes of code that makes a contract, at most: EIP-3860, from Shanghai on.
-fn initcode_max(spec: &ChainSpec) -> usize {
+pub(crate) fn initcode_max(spec: &ChainSpec) -> usize {
     if spec.hardfork >= Hardfork::Shanghai {
         revm::primitives::eip3860::MAX_INITCODE_SIZE
     } else {
@@ -89,7 +89,7 @@ fn initcode_max(spec: &ChainSpec) -> usize {
 }
 
 /// Gas that the envelope itself costs, or EIP-7623's floor where that is more.
-fn intrinsic_gas(tx: &TxEnv, spec: &ChainSpec) -> u64 {
+pub(crate) fn intrinsic_gas(tx: &TxEnv, spec: &ChainSpec) -> u64 {
     let gas = GasParams::new_spec(spec.hardfork.spec_id()).initial_tx_gas_for_tx(tx, None);
     let floor = if spec.hardfork >= Hardfork::Prague {
         gas.floor_gas()

@@ -6,6 +6,7 @@
 use crate::attest::Attesters;
 use crate::dev;
 use crate::overlay::{Backend, BackendError, Changes, View};
+use crate::precompile::Trace;
 use crate::recover::{checks, environment};
 use crate::run::{Done, Manner, RunError, Scene, block_env, run, run_inspected};
 use crate::spec::{ChainSpec, env_of};
@@ -123,6 +124,53 @@ pub fn trace_block(
     only: Only,
     tracer: &Tracer,
 ) -> Result<Vec<Traced>, TraceError> {
+    let mut seen = Vec::new();
+    replay(block, only, &mut |turn| {
+        if only != Only::Every && only != Only::Index(turn.index) {
+            return turn.run();
+        }
+        let place = Place {
+            number: block.header.number,
+            block: Some(block.hash),
+            tx: Some((turn.hash, turn.index)),
+        };
+        let (done, traced) = watch(turn.scene, turn.view, turn.tx, turn.manner, tracer, place)?;
+        seen.push(traced);
+        Ok(done)
+    })?;
+    Ok(seen)
+}
+
+/// A transaction of a block that is executed again, at its place.
+pub(crate) struct Turn<'a> {
+    pub(crate) scene: Scene<'a>,
+    pub(crate) view: View<'a>,
+    pub(crate) tx: TxEnv,
+    pub(crate) manner: Manner,
+    pub(crate) hash: TxHash,
+    pub(crate) index: usize,
+}
+
+impl Turn<'_> {
+    /// Runs it, and nothing watches.
+    pub(crate) fn run(self) -> Result<Done, TraceError> {
+        self.run_traced().map(|(done, _)| done)
+    }
+
+    /// Runs it, and gives what it asked for.
+    pub(crate) fn run_traced(self) -> Result<(Done, Trace), TraceError> {
+        let (done, trace) = run(self.scene, self.view, self.tx, self.manner);
+        let done = done.map_err(|error| broken(Some(self.hash), error))?;
+        Ok((done, trace))
+    }
+}
+
+/// Executes a block again up to the last transaction that is asked for; `step` runs each.
+pub(crate) fn replay(
+    block: &BlockToTrace<'_>,
+    only: Only,
+    step: &mut dyn FnMut(Turn<'_>) -> Result<Done, TraceError>,
+) -> Result<(), TraceError> {
     let env = env_of(block.header);
     let mut changes = Changes::default();
     system::begin(&mut changes, block.state, block.spec, &env)?;
@@ -138,37 +186,28 @@ pub fn trace_block(
         attesters: &attesters,
         results: &results,
     };
-    let mut seen = Vec::new();
     for (index, (envelope, sender)) in block.transactions.iter().zip(block.senders).enumerate() {
-        let tx = environment(envelope, *sender);
-        let manner = Manner {
-            checks: checks(envelope),
-            ..Manner::EXECUTE
+        let turn = Turn {
+            scene,
+            view: View {
+                below: block.state,
+                changes: &changes,
+            },
+            tx: environment(envelope, *sender),
+            manner: Manner {
+                checks: checks(envelope),
+                ..Manner::EXECUTE
+            },
+            hash: *envelope.tx_hash(),
+            index,
         };
-        let view = View {
-            below: block.state,
-            changes: &changes,
-        };
-        let hash = *envelope.tx_hash();
-        let done = if only == Only::Every || only == Only::Index(index) {
-            let place = Place {
-                number: block.header.number,
-                block: Some(block.hash),
-                tx: Some((hash, index)),
-            };
-            let (done, traced) = watch(scene, view, tx, manner, tracer, place)?;
-            seen.push(traced);
-            done
-        } else {
-            let (done, _) = run(scene, view, tx, manner);
-            done.map_err(|error| broken(Some(hash), error))?
-        };
+        let done = step(turn)?;
         if only == Only::Index(index) {
             break;
         }
         changes.commit(done.state);
     }
-    Ok(seen)
+    Ok(())
 }
 
 fn witnessed(witness: &[WitnessEntry]) -> BTreeMap<RequestKey, Arc<Settled>> {

@@ -215,6 +215,34 @@ impl Gateway {
 
     /// Runs until nothing is missing, or the deadline passes.
     pub(super) async fn run(&self, job: Job) -> Result<CallOutcome, RpcError> {
+        let results = self.results.clone();
+        self.until_answered(job.request.from, || {
+            let (job, results) = (job.clone(), results.clone());
+            move || {
+                let run = match job.kind {
+                    Kind::Call => call,
+                    Kind::Estimate => estimate,
+                };
+                match run(&*job.state, &job.spec, &job.env, &job.request, &results) {
+                    CallOutcome::Missing { requests } => Err(requests),
+                    outcome => Ok(outcome),
+                }
+            }
+        })
+        .await
+    }
+
+    /// Runs what `run` makes, on a blocking thread, until it has no requests left that it waits for, or the deadline
+    /// passes. `from` is whose requests these are.
+    pub(super) async fn until_answered<T, R>(
+        &self,
+        from: Address,
+        run: impl Fn() -> R,
+    ) -> Result<T, RpcError>
+    where
+        T: Send + 'static,
+        R: FnOnce() -> Result<T, Vec<GangRequest>> + Send + 'static,
+    {
         let _place = self.calls.place()?;
         let start = Instant::now();
         let deadline = start + self.config.call_deadline;
@@ -222,12 +250,13 @@ impl Gateway {
         for round in 1..=ROUNDS_MAX {
             // Subscribed before the run, so that no answer comes unseen between run and wait.
             let settled = self.results.subscribe();
-            let requests = match self.once(job.clone()).await? {
-                CallOutcome::Missing { requests } => requests,
-                outcome => return Ok(outcome),
+            let done = tokio::task::spawn_blocking(run()).await;
+            let requests = match done.map_err(|error| RpcError::Internal(error.to_string()))? {
+                Err(requests) => requests,
+                Ok(outcome) => return Ok(outcome),
             };
             let waiting = waiting.get_or_insert_with(|| Waiting::new(self));
-            let gang = self.gang(waiting.id, &job, round, requests, deadline);
+            let gang = self.gang(waiting.id, from, round, requests, deadline);
             if let Err(missing) = self.wait(&gang, settled, deadline).await {
                 let reason = waiting.reason();
                 return Err(RpcError::InferenceNotReady {
@@ -246,24 +275,10 @@ impl Gateway {
         })
     }
 
-    /// One run, on a blocking thread.
-    async fn once(&self, job: Job) -> Result<CallOutcome, RpcError> {
-        let results = self.results.clone();
-        let work = tokio::task::spawn_blocking(move || {
-            let run = match job.kind {
-                Kind::Call => call,
-                Kind::Estimate => estimate,
-            };
-            run(&*job.state, &job.spec, &job.env, &job.request, &results)
-        });
-        work.await
-            .map_err(|error| RpcError::Internal(error.to_string()))
-    }
-
     fn gang(
         &self,
         id: B256,
-        job: &Job,
+        sender: Address,
         round: u32,
         requests: Vec<GangRequest>,
         deadline: Instant,
@@ -271,7 +286,7 @@ impl Gateway {
         let left = deadline.saturating_duration_since(Instant::now());
         Gang {
             id,
-            sender: job.request.from,
+            sender,
             nonce: 0,
             value: 0,
             class: Class::Call,
@@ -391,7 +406,9 @@ fn convert(request: TransactionRequest) -> Result<CallRequest, RpcError> {
     })
 }
 
-fn override_accounts(overrides: Overrides) -> Result<BTreeMap<Address, AccountOverride>, RpcError> {
+pub(super) fn override_accounts(
+    overrides: Overrides,
+) -> Result<BTreeMap<Address, AccountOverride>, RpcError> {
     let slots = |map: alloy_primitives::map::B256HashMap<B256>| {
         map.into_iter()
             .map(|(slot, value)| (slot.into(), value.into()))

@@ -20,6 +20,7 @@ mod status;
 
 mod calls;
 mod dev;
+mod simulate;
 mod submit;
 mod traces;
 

@@ -3,7 +3,9 @@
 use super::{Gateway, Head, stored};
 use crate::shell::now;
 use alloy_consensus::{Header, Transaction as _};
+use alloy_eips::eip7910::EthConfig;
 use alloy_primitives::{Address, B256, Bloom, Bytes, U256};
+use alloy_rpc_types_eth::simulate::SimulatePayload;
 use alloy_rpc_types_eth::{AccessListResult, TransactionRequest};
 use alloy_sol_types::SolValue;
 use async_trait::async_trait;
@@ -12,7 +14,8 @@ use penstock_evm::{Results, models, multiplier};
 use penstock_rpc::pipe::{reason_name, stage_name};
 use penstock_rpc::{
     AnswerView, At, BloomTest, ChainBlock, ChainReader, NumberTensor, Only, Overrides, PendingTx,
-    PoolEntry, ProofView, QueueView, RpcError, ShardView, StageCount, StringTensor, Traced, Tracer,
+    PoolEntry, ProofView, QueueView, RpcError, ShardView, SimulatedBlock, StageCount, StringTensor,
+    Traced, Tracer,
 };
 use penstock_rules::ids::{Height, RequestKey, TxHash};
 use penstock_rules::model::ModelInfo;
@@ -207,6 +210,18 @@ impl ChainReader for Gateway {
         tracer: Tracer,
     ) -> Result<Traced, RpcError> {
         self.run_trace_call(request, at, overrides, tracer).await
+    }
+
+    async fn simulate(
+        &self,
+        payload: SimulatePayload,
+        at: At,
+    ) -> Result<Vec<SimulatedBlock>, RpcError> {
+        self.run_simulate(payload, at).await
+    }
+
+    async fn config(&self) -> Result<EthConfig, RpcError> {
+        self.chain_config().await
     }
 
     async fn trace_block(

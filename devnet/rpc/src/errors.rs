@@ -20,12 +20,40 @@ pub mod code {
     pub const LIMIT: i32 = -32005;
     /// A method that this chain can't serve. EIP-1474's; clients fall back on it as on an unknown method.
     pub const UNSUPPORTED: i32 = -32004;
+    /// A simulated call ended abnormally. execution-apis'.
+    pub const VM: i32 = -32015;
     /// No such method.
     pub const METHOD_NOT_FOUND: i32 = -32601;
     /// Arguments are wrong.
     pub const INVALID_PARAMS: i32 = -32602;
     /// Our fault.
     pub const INTERNAL: i32 = -32603;
+}
+
+/// Codes of `eth_simulateV1`, execution-apis'.
+pub mod simulation {
+    /// The nonce was used.
+    pub const NONCE_TOO_LOW: i32 = -38010;
+    /// The nonce is ahead.
+    pub const NONCE_TOO_HIGH: i32 = -38011;
+    /// The fee does not cover the base fee.
+    pub const BASE_FEE_TOO_LOW: i32 = -38012;
+    /// Less gas than the envelope costs.
+    pub const INTRINSIC_GAS: i32 = -38013;
+    /// The sender can't pay.
+    pub const INSUFFICIENT_FUNDS: i32 = -38014;
+    /// More gas than the block has.
+    pub const BLOCK_GAS_LIMIT: i32 = -38015;
+    /// Block numbers do not grow.
+    pub const BLOCK_NUMBER: i32 = -38020;
+    /// Timestamps do not grow.
+    pub const BLOCK_TIMESTAMP: i32 = -38021;
+    /// The sender has code.
+    pub const SENDER_NOT_EOA: i32 = -38024;
+    /// Code that makes a contract is too long.
+    pub const INIT_CODE: i32 = -38025;
+    /// A limit of this client.
+    pub const CLIENT_LIMIT: i32 = -38026;
 }
 
 /// What a method answers where it does not answer a result.
@@ -143,6 +171,17 @@ pub enum RpcError {
     /// No such tracer, or not with these options; or what it would record passes its limit.
     #[error("{0}")]
     Trace(String),
+    /// A simulation can't be, with a code of [`simulation`].
+    #[error("{text}")]
+    Simulation {
+        /// Its code.
+        code: i32,
+        /// In words.
+        text: String,
+    },
+    /// The tries that simulated blocks would stand on are no longer in memory.
+    #[error("no simulation on block {0}: only recent blocks have their tries in memory")]
+    NoSimulation(Height),
     /// A development method that was not carried out.
     #[error("{0}")]
     Dev(#[from] DevRefusal),
@@ -216,6 +255,7 @@ impl RpcError {
             | Self::TooManyFilters(_)
             | Self::TooManyLogs(_) => code::LIMIT,
             Self::Internal(_) => code::INTERNAL,
+            Self::Simulation { code, .. } => *code,
             Self::HeaderNotFound
             | Self::BeyondHead { .. }
             | Self::UnknownBlock
@@ -233,6 +273,7 @@ impl RpcError {
             | Self::Trace(_)
             | Self::Dev(DevRefusal::NotLeading | DevRefusal::Snapshot(_))
             | Self::NoProof(_)
+            | Self::NoSimulation(_)
             | Self::InvalidTransaction(_) => code::SERVER,
         }
     }

@@ -45,11 +45,12 @@ pub mod accounts;
 
 pub use accounts::DevAccounts;
 pub use control::{DevControl, DumpedAccount};
-pub use errors::RpcError;
+pub use errors::{RpcError, simulation};
+pub use eth::call::normalized;
 pub use reader::{
     AnswerView, At, BlockDataError, BloomTest, ChainBlock, ChainReader, NumberTensor, Only,
-    Overrides, PendingTx, PoolEntry, ProofView, QueueView, ShardView, StageCount, StringTensor,
-    Traced, Tracer,
+    Overrides, PendingTx, PoolEntry, ProofView, QueueView, ShardView, SimulatedBlock,
+    SimulatedCall, StageCount, StringTensor, Traced, Tracer,
 };
 pub use server::{ServeError, ServerConfig, ServerHandle, serve};
 pub use submitter::TxSubmitter;

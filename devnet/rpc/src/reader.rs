@@ -3,9 +3,11 @@
 use crate::errors::RpcError;
 use alloy_consensus::{Header, TxEnvelope};
 use alloy_eips::Decodable2718;
+use alloy_eips::eip7910::EthConfig;
 use alloy_primitives::map::HashSet;
-use alloy_primitives::{Address, B256, Bloom, Bytes, U256};
+use alloy_primitives::{Address, B256, Bloom, Bytes, Log, U256};
 use alloy_rlp::{Decodable, Encodable};
+use alloy_rpc_types_eth::simulate::SimulatePayload;
 use alloy_rpc_types_eth::{
     AccessListResult, BlockOverrides, TransactionRequest, state::StateOverride,
 };
@@ -197,6 +199,32 @@ pub struct Overrides {
     pub state: Option<StateOverride>,
     /// Of the block environment.
     pub block: Option<Box<BlockOverrides>>,
+}
+
+/// A block that was simulated.
+#[derive(Clone, Debug)]
+pub struct SimulatedBlock {
+    /// Header.
+    pub header: Header,
+    /// Its hash.
+    pub hash: B256,
+    /// A transaction for each call.
+    pub transactions: Vec<TxEnvelope>,
+    /// Their senders.
+    pub senders: Vec<Address>,
+    /// What each call came to.
+    pub calls: Vec<SimulatedCall>,
+}
+
+/// What a simulated call came to.
+#[derive(Clone, Debug)]
+pub struct SimulatedCall {
+    /// Return data; or [`RpcError::Reverted`], [`RpcError::Halted`].
+    pub outcome: Result<Bytes, RpcError>,
+    /// Gas used.
+    pub gas_used: u64,
+    /// Logs, transfers of ether among them where they were asked for.
+    pub logs: Vec<Log>,
 }
 
 /// A shard, as its last hello said.
@@ -391,6 +419,16 @@ pub trait ChainReader: Send + Sync + 'static {
         overrides: Overrides,
         tracer: Tracer,
     ) -> Result<Traced, RpcError>;
+
+    /// Runs blocks of calls on a state, of which nothing stays (`eth_simulateV1`), with real inference.
+    async fn simulate(
+        &self,
+        payload: SimulatePayload,
+        at: At,
+    ) -> Result<Vec<SimulatedBlock>, RpcError>;
+
+    /// What the chain's rules are (EIP-7910).
+    async fn config(&self) -> Result<EthConfig, RpcError>;
 
     /// Executes a block again, from its parent's state and its witness, and a tracer watches: one item for each
     /// transaction that was asked for.

@@ -8,4 +8,5 @@ mod dev;
 mod discovery;
 mod kinds;
 mod proofs;
+mod simulate;
 mod tampering;

@@ -5,6 +5,7 @@ pub mod read;
 pub mod call;
 pub mod fees;
 pub mod send;
+pub mod simulate;
 
 pub mod filters;
 pub mod logs;
@@ -16,6 +17,7 @@ use crate::api::Table;
 pub fn register(table: &mut Table) {
     read::register(table);
     call::register(table);
+    simulate::register(table);
     fees::register(table);
     send::register(table);
     logs::register(table);

@@ -5,15 +5,18 @@
 
 use alloy_consensus::transaction::SignerRecoverable;
 use alloy_consensus::{Header, Transaction as _, TxEnvelope, TypedTransaction};
+use alloy_eips::eip7910::EthConfig;
 use alloy_eips::{Decodable2718, Encodable2718};
 use alloy_primitives::{Address, B256, Bloom, Bytes, Log, LogData, U256, address, b256, keccak256};
+use alloy_rpc_types_eth::simulate::SimulatePayload;
 use alloy_rpc_types_eth::{AccessListResult, TransactionRequest};
 use alloy_sol_types::{Revert, SolError};
 use async_trait::async_trait;
 use penstock_rpc::{
     AnswerView, At, BloomTest, ChainBlock, ChainReader, DevAccounts, DevControl, DumpedAccount,
     NumberTensor, Only, Overrides, PendingTx, PoolEntry, ProofView, QueueView, RpcError,
-    ServerConfig, ServerHandle, ShardView, StageCount, Traced, Tracer, TxSubmitter, serve,
+    ServerConfig, ServerHandle, ShardView, SimulatedBlock, SimulatedCall, StageCount, Traced,
+    Tracer, TxSubmitter, serve,
 };
 use penstock_rules::block::WitnessEntry;
 use penstock_rules::dev::{Change, DevDone, DevOrder, DevRefusal, MineTime, Settings};
@@ -316,6 +319,41 @@ impl ChainReader for FakeChain {
         _: Tracer,
     ) -> Result<Vec<Traced>, RpcError> {
         Ok(Vec::new())
+    }
+
+    /// Simulates nothing: that is tested where the true chain is.
+    async fn simulate(
+        &self,
+        payload: SimulatePayload,
+        _: At,
+    ) -> Result<Vec<SimulatedBlock>, RpcError> {
+        if payload.validation {
+            return Err(RpcError::Simulation {
+                code: -38014,
+                text: "insufficient funds".into(),
+            });
+        }
+        let head = self.head();
+        let call = |outcome, gas_used| SimulatedCall {
+            outcome,
+            gas_used,
+            logs: vec![],
+        };
+        Ok(vec![SimulatedBlock {
+            header: head.header.clone(),
+            hash: head.hash,
+            transactions: vec![],
+            senders: vec![],
+            calls: vec![
+                call(Ok(Bytes::from_static(&[1])), 21_000),
+                call(Err(RpcError::Reverted(Bytes::from_static(&[2]))), 22_000),
+                call(Err(RpcError::halted("OutOfGas")), 23_000),
+            ],
+        }])
+    }
+
+    async fn config(&self) -> Result<EthConfig, RpcError> {
+        Err(RpcError::HeaderNotFound)
     }
 
     async fn proof(

@@ -1,0 +1,195 @@
+//! Development methods and `kill -9`: what they did is in the log, so it is there after a restart, and re-executes.
+
+use alloy_primitives::{Address, U256};
+use alloy_provider::{DynProvider, Provider};
+use penstock_tests::harness::{Devnet, penstock, wallets};
+use serde_json::{Value, json};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// Kills of one chain.
+const KILLS: u64 = 6;
+/// A kill comes this long after the work began, in ms, and a bit longer each time: each of the person's steps is some ms.
+const MOMENT_MS: u64 = 300;
+/// An account that only development methods touch.
+const NOBODY: Address = Address::repeat_byte(0x77);
+
+/// What the devnet said: a question, and its answer.
+type Said = Arc<Mutex<Vec<(String, Value, Value)>>>;
+
+async fn ask(provider: &DynProvider, method: &str, params: Value) -> Option<Value> {
+    provider
+        .raw_request::<_, Value>(method.to_owned().into(), params)
+        .await
+        .ok()
+}
+
+/// Asks, and remembers what was said of a block that stays what it is.
+async fn note(provider: &DynProvider, said: &Said, method: &str, params: Value) -> Option<Value> {
+    let answer = ask(provider, method, params.clone()).await?;
+    let mut said = said.lock().expect("no panic");
+    said.push((method.to_owned(), params, answer.clone()));
+    Some(answer)
+}
+
+/// A person at work: every method in turn, and after each what there is to see at the head. Ends with the devnet.
+async fn person(provider: DynProvider, said: Said, from: Address) -> Option<()> {
+    let contract = {
+        // Logs one word: PUSH1 7, PUSH0, MSTORE, PUSH1 32, PUSH0, LOG0; and stores how often at slot 0.
+        let code = "0x60075f5260205fa05f546001015f5500";
+        ask(&provider, "anvil_setCode", json!([NOBODY, code])).await?;
+        NOBODY
+    };
+    for step in 0u64.. {
+        match step % 8 {
+            0 => {
+                ask(
+                    &provider,
+                    "anvil_setBalance",
+                    json!([NOBODY, U256::from(step)]),
+                )
+                .await?
+            }
+            1 => ask(&provider, "evm_increaseTime", json!([1_000])).await?,
+            2 => ask(&provider, "anvil_mine", json!([3, 12])).await?,
+            3 => {
+                let id = ask(&provider, "evm_snapshot", json!([])).await?;
+                ask(&provider, "anvil_setNonce", json!([NOBODY, step + 1])).await?;
+                ask(&provider, "evm_revert", json!([id])).await?
+            }
+            4 => ask(&provider, "evm_setAutomine", json!([false])).await?,
+            5 => {
+                let call = json!([{ "from": from, "to": contract, "gas": "0x30000" }]);
+                ask(&provider, "eth_sendTransaction", call).await?;
+                ask(&provider, "evm_mine", json!([])).await?
+            }
+            6 => ask(&provider, "evm_setAutomine", json!([true])).await?,
+            _ => {
+                let slot = U256::from(step);
+                let value = alloy_primitives::B256::from(slot);
+                let params = json!([NOBODY, slot, value]);
+                ask(&provider, "anvil_setStorageAt", params).await?
+            }
+        };
+        let height = ask(&provider, "eth_blockNumber", json!([])).await?;
+        note(
+            &provider,
+            &said,
+            "eth_getBlockByNumber",
+            json!([height, true]),
+        )
+        .await?;
+        note(&provider, &said, "eth_getBlockReceipts", json!([height])).await?;
+        note(&provider, &said, "eth_getBalance", json!([NOBODY, height])).await?;
+        note(
+            &provider,
+            &said,
+            "eth_getTransactionCount",
+            json!([NOBODY, height]),
+        )
+        .await?;
+        note(
+            &provider,
+            &said,
+            "eth_getStorageAt",
+            json!([NOBODY, "0x0", height]),
+        )
+        .await?;
+        let filter = json!([{ "fromBlock": height, "toBlock": height }]);
+        note(&provider, &said, "eth_getLogs", filter).await?;
+    }
+    None
+}
+
+/// Sends transfers until the devnet is gone.
+async fn load(provider: DynProvider, from: Address) {
+    loop {
+        let transfer = json!([{ "from": from, "to": from, "value": "0x1", "gas": "0x5208" }]);
+        if ask(&provider, "eth_sendTransaction", transfer)
+            .await
+            .is_none()
+            && ask(&provider, "eth_blockNumber", json!([])).await.is_none()
+        {
+            return;
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_development_methods_did_is_there_after_kills_under_load() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let data = folder.path().join("data");
+    let said = Said::default();
+    let accounts: Vec<Address> = wallets(2).iter().map(|wallet| wallet.address()).collect();
+    let mut devnet = Devnet::start_on(&data, &[]);
+    let mut logs = 0;
+    for kill in 1..=KILLS {
+        let work = tokio::spawn(person(devnet.provider(), said.clone(), accounts[0]));
+        let load = tokio::spawn(load(devnet.provider(), accounts[1]));
+        // The moment is part of the case, not a wait for something.
+        tokio::time::sleep(Duration::from_millis(MOMENT_MS * kill)).await;
+        devnet.kill();
+        assert!(work.await.expect("no panic").is_none());
+        load.await.expect("no panic");
+        devnet = Devnet::start_on(&data, &[]);
+        let provider = devnet.provider();
+        let known = std::mem::take(&mut *said.lock().expect("no panic"));
+        println!("kill {kill}: {} answers", known.len());
+        for (method, params, answer) in known {
+            let again = ask(&provider, &method, params.clone()).await;
+            assert_eq!(again.as_ref(), Some(&answer), "{method} {params}");
+            if method == "eth_getLogs" {
+                logs += answer.as_array().map_or(0, Vec::len);
+            }
+        }
+    }
+    assert!(logs > 0, "no log was ever compared");
+    assert!(devnet.stop().success());
+    let said = penstock(&["replay", "--data", &data.to_string_lossy()]);
+    assert!(said.contains("blocks are equal"), "{said}");
+}
+
+#[tokio::test]
+async fn settings_outlive_a_restart_and_snapshots_do_not() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let data = folder.path().join("data");
+    let mut devnet = Devnet::start_on(&data, &[]);
+    let provider = devnet.provider();
+    let from = wallets(1)[0].address();
+    let snapshot = ask(&provider, "evm_snapshot", json!([])).await;
+    for (method, params) in [
+        ("evm_setAutomine", json!([false])),
+        ("evm_increaseTime", json!([1_000_000])),
+        ("anvil_setNextBlockBaseFeePerGas", json!(["0x5"])),
+    ] {
+        assert!(ask(&provider, method, params).await.is_some(), "{method}");
+    }
+    let transfer = json!([{ "from": from, "to": NOBODY, "value": "0x1" }]);
+    let hash = ask(&provider, "eth_sendTransaction", transfer).await;
+    let before = ask(&provider, "eth_blockNumber", json!([])).await;
+    devnet.kill();
+    devnet = Devnet::start_on(&data, &[]);
+    let provider = devnet.provider();
+    assert_eq!(
+        ask(&provider, "anvil_getAutomine", json!([])).await,
+        Some(json!(false))
+    );
+    assert_eq!(ask(&provider, "eth_blockNumber", json!([])).await, before);
+    ask(&provider, "evm_mine", json!([])).await.expect("mined");
+    let block = ask(&provider, "eth_getBlockByNumber", json!(["latest", false])).await;
+    let block = block.expect("a block");
+    assert_eq!(block["transactions"], json!([hash.expect("sent")]));
+    assert_eq!(block["baseFeePerGas"], "0x5");
+    let real = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let real = U256::from(real.expect("after 1970").as_secs());
+    let there: U256 = block["timestamp"]
+        .as_str()
+        .and_then(|t| t.parse().ok())
+        .expect("a time");
+    assert!(
+        there >= real + U256::from(999_000),
+        "the clock is still ahead"
+    );
+    let back = ask(&provider, "evm_revert", json!([snapshot.expect("taken")])).await;
+    assert_eq!(back, Some(json!(false)));
+}
