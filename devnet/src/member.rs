@@ -457,7 +457,7 @@ async fn start_gateway(
 ) -> eyre::Result<ServerHandle> {
     let gateway_config = GatewayConfig {
         call_deadline: Duration::from_millis(config.rpc.call_timeout_ms),
-        mines_at_once: timetable == Timetable::AtOnce,
+        timetable,
         ..GatewayConfig::default()
     };
     let gateway = penstock_actors::gateway::start(

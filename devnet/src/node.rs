@@ -21,7 +21,7 @@ use penstock_actors::shard::ShardActor;
 use penstock_actors::shell;
 use penstock_rpc::{DevAccounts, ServerConfig, ServerHandle};
 use penstock_rules::model::ModelInfo;
-use penstock_rules::producer::{Start, Timetable};
+use penstock_rules::producer::Start;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -116,7 +116,7 @@ impl Node {
         );
         let gateway_config = GatewayConfig {
             call_deadline: Duration::from_millis(config.rpc.call_timeout_ms),
-            mines_at_once: timetable == Timetable::AtOnce,
+            timetable,
             ..GatewayConfig::default()
         };
         let gateway = penstock_actors::gateway::start(

@@ -12,6 +12,7 @@ use penstock_rules::dev::{
 };
 use penstock_rules::ids::TxHash;
 use penstock_rules::message::{Discard, DiscardReply};
+use penstock_rules::producer::Timetable;
 use penstock_rules::tx::Stage;
 use penstock_wire::{BusError, Message, decode, encode};
 use std::collections::BTreeMap;
@@ -39,8 +40,9 @@ impl DevControl for Gateway {
         dev::settings(&self.head().chain.state)
     }
 
-    fn mines_at_once(&self) -> bool {
-        self.config.mines_at_once
+    fn timetable(&self) -> Timetable {
+        let set = DevControl::settings(self).mining;
+        set.unwrap_or(self.config.timetable)
     }
 
     async fn change(&self, changes: Vec<Change>) -> Result<DevDone, RpcError> {

@@ -20,6 +20,7 @@ mod status;
 
 mod calls;
 mod dev;
+mod inference;
 mod simulate;
 mod submit;
 mod traces;
@@ -38,6 +39,7 @@ use penstock_rpc::{BlockDataError, ChainBlock};
 use penstock_rules::dev::Clock;
 use penstock_rules::ids::{Height, Micros, Seq};
 use penstock_rules::message::{AssignmentDone, Deferral, ShardHello};
+use penstock_rules::producer::Timetable;
 use penstock_rules::scheduler::Evidence;
 use penstock_rules::tx::StatusUpdate;
 use penstock_store::{Store, StoreError};
@@ -67,8 +69,8 @@ pub struct GatewayConfig {
     pub calls_max: usize,
     /// Traces at the same time; more wait. One can hold some 100 MB of steps.
     pub traces_max: usize,
-    /// The producer makes blocks as soon as a transaction is ready, unless somebody sets otherwise.
-    pub mines_at_once: bool,
+    /// When the producer makes blocks, unless somebody sets otherwise.
+    pub timetable: Timetable,
     /// How long a submission waits for the mempool's answer, which includes a flush to disk.
     pub submit_timeout: Duration,
 }
@@ -79,7 +81,7 @@ impl Default for GatewayConfig {
             call_deadline: Duration::from_secs(10),
             calls_max: 256,
             traces_max: 4,
-            mines_at_once: true,
+            timetable: Timetable::AtOnce,
             submit_timeout: Duration::from_secs(10),
         }
     }

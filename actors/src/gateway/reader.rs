@@ -10,14 +10,16 @@ use alloy_rpc_types_eth::{AccessListResult, TransactionRequest};
 use alloy_sol_types::SolValue;
 use async_trait::async_trait;
 use penstock_evm::abi::{encode_output, solidity};
+use penstock_evm::market::{IGAS_SLOT, INFERENCE_GAS_SLOT};
+use penstock_evm::predeploys::{INFERENCE_MARKET, MULTIPLIER_SLOT};
 use penstock_evm::{Results, models, multiplier};
 use penstock_rpc::pipe::{reason_name, stage_name};
 use penstock_rpc::{
-    AnswerView, At, BloomTest, ChainBlock, ChainReader, NumberTensor, Only, Overrides, PendingTx,
-    PoolEntry, ProofView, QueueView, RpcError, ShardView, SimulatedBlock, StageCount, StringTensor,
-    Traced, Tracer,
+    AnswerView, At, BloomTest, ChainBlock, ChainReader, ConsumedView, InferenceView, MarketView,
+    NumberTensor, Only, Overrides, PendingTx, PoolEntry, ProofView, QueueView, RpcError, ShardView,
+    SimulatedBlock, StageCount, StringTensor, Traced, Tracer,
 };
-use penstock_rules::ids::{Height, RequestKey, TxHash};
+use penstock_rules::ids::{Height, Igas, RequestKey, TxHash};
 use penstock_rules::model::ModelInfo;
 use penstock_rules::request::{Outcome, Settled};
 use penstock_rules::state::{Account, EMPTY_CODE_HASH, StateRead};
@@ -220,6 +222,35 @@ impl ChainReader for Gateway {
         self.run_simulate(payload, at).await
     }
 
+    async fn consumed(
+        &self,
+        block: Arc<ChainBlock>,
+        index: usize,
+    ) -> Result<ConsumedView, RpcError> {
+        self.run_consumed(block, index).await
+    }
+
+    async fn estimate_inference(
+        &self,
+        request: TransactionRequest,
+        at: At,
+        overrides: Overrides,
+        given: Option<BTreeMap<RequestKey, Bytes>>,
+    ) -> Result<InferenceView, RpcError> {
+        self.run_estimate_inference(request, at, overrides, given)
+            .await
+    }
+
+    async fn market(&self, at: At) -> Result<MarketView, RpcError> {
+        let slot = |slot| ChainReader::slot(self, INFERENCE_MARKET, slot, at);
+        Ok(MarketView {
+            multiplier: slot(MULTIPLIER_SLOT).await?.saturating_to(),
+            igas: Igas(slot(IGAS_SLOT).await?.saturating_to()),
+            inference_gas: slot(INFERENCE_GAS_SLOT).await?.saturating_to(),
+            igas_limit: Gateway::head(self).chain.spec.igas_limit,
+        })
+    }
+
     async fn config(&self) -> Result<EthConfig, RpcError> {
         self.chain_config().await
     }
@@ -294,6 +325,10 @@ impl ChainReader for Gateway {
 
     fn watch_pending(&self) -> broadcast::Receiver<Arc<PendingTx>> {
         self.pool.watch()
+    }
+
+    fn watch_statuses(&self) -> broadcast::Receiver<StatusUpdate> {
+        self.statuses.watch()
     }
 
     fn history(&self, hash: TxHash) -> Vec<StatusUpdate> {

@@ -4,6 +4,7 @@ use parking_lot::RwLock;
 use penstock_rules::ids::{Height, Micros, TxHash};
 use penstock_rules::tx::{Stage, StatusUpdate};
 use std::collections::{HashMap, VecDeque};
+use tokio::sync::broadcast;
 
 /// Transactions whose way is remembered: some minutes of a busy devnet, at up to some kB each.
 const TRANSACTIONS_MAX: usize = 100_000;
@@ -17,13 +18,27 @@ struct Inner {
 }
 
 /// See the module.
-#[derive(Default)]
-pub struct Statuses(RwLock<Inner>);
+pub struct Statuses {
+    inner: RwLock<Inner>,
+    new: broadcast::Sender<StatusUpdate>,
+}
+
+/// Steps that a slow subscription may lag behind before it loses some.
+const BUFFERED: usize = 16_384;
+
+impl Default for Statuses {
+    fn default() -> Self {
+        Self {
+            inner: RwLock::default(),
+            new: broadcast::channel(BUFFERED).0,
+        }
+    }
+}
 
 impl Statuses {
     /// Adds a step, unless it says what is known.
     pub fn add(&self, update: &StatusUpdate) {
-        let mut guard = self.0.write();
+        let mut guard = self.inner.write();
         let inner = &mut *guard;
         if !inner.steps.contains_key(&update.hash) {
             inner.order.push_back(update.hash);
@@ -45,6 +60,14 @@ impl Statuses {
             steps.remove(1);
         }
         steps.push(update.clone());
+        drop(guard);
+        // Nobody listening is no error.
+        let _ = self.new.send(update.clone());
+    }
+
+    /// Steps from now on.
+    pub fn watch(&self) -> broadcast::Receiver<StatusUpdate> {
+        self.new.subscribe()
     }
 
     /// A block has it: the one step that is no hearsay.
@@ -58,7 +81,7 @@ impl Statuses {
 
     /// Begins anew with a transaction, where this is still its last step.
     pub fn forget(&self, hash: TxHash, last: &Stage) {
-        let mut inner = self.0.write();
+        let mut inner = self.inner.write();
         if let Some(steps) = inner.steps.get_mut(&hash)
             && steps.last().is_some_and(|step| step.stage == *last)
         {
@@ -68,13 +91,13 @@ impl Statuses {
 
     /// All steps that are remembered, oldest first.
     pub fn history(&self, hash: TxHash) -> Vec<StatusUpdate> {
-        let inner = self.0.read();
+        let inner = self.inner.read();
         inner.steps.get(&hash).cloned().unwrap_or_default()
     }
 
     /// The last step.
     pub fn last(&self, hash: TxHash) -> Option<Stage> {
-        let inner = self.0.read();
+        let inner = self.inner.read();
         inner
             .steps
             .get(&hash)?
@@ -146,6 +169,6 @@ mod tests {
             statuses.last(step(1, 0, Stage::Ready).hash),
             Some(Stage::Accepted)
         );
-        assert_eq!(statuses.0.read().steps.len(), TRANSACTIONS_MAX);
+        assert_eq!(statuses.inner.read().steps.len(), TRANSACTIONS_MAX);
     }
 }

@@ -6,7 +6,8 @@ use alloy_eips::eip2930::{AccessList, AccessListItem};
 use alloy_primitives::U256;
 use alloy_rpc_types_eth::{AccessListResult, TransactionRequest};
 use penstock_evm::{
-    BlockToTrace, CallOutcome, TraceError, create_access_list, trace_block, trace_call,
+    Backend, BlockToTrace, CallOutcome, ChainSpec, TraceError, create_access_list, trace_block,
+    trace_call,
 };
 use penstock_rpc::{At, ChainBlock, Only, Overrides, RpcError, Traced, Tracer};
 use penstock_rules::ids::Height;
@@ -58,18 +59,8 @@ impl Gateway {
         let _place = self.trace_place().await?;
         let spec = self.head().chain.spec.clone();
         let (tracer, only) = (into(tracer), whose(only));
-        let traced = blocking(move || {
-            let block = BlockToTrace {
-                state: &*state,
-                spec: &spec,
-                header: &block.header,
-                hash: block.hash,
-                transactions: &block.transactions,
-                senders: &block.senders,
-                witness: &block.witness,
-            };
-            trace_block(&block, only, &tracer)
-        });
+        let traced =
+            blocking(move || trace_block(&to_trace(&block, &*state, &spec), only, &tracer));
         let seen = traced.await?.map_err(error)?;
         Ok(seen.into_iter().map(from).collect())
     }
@@ -103,7 +94,7 @@ impl Gateway {
     }
 
     /// Waits for a place: traces hold far more memory than calls.
-    async fn trace_place(&self) -> Result<tokio::sync::SemaphorePermit<'_>, RpcError> {
+    pub(super) async fn trace_place(&self) -> Result<tokio::sync::SemaphorePermit<'_>, RpcError> {
         self.traces
             .acquire()
             .await
@@ -111,7 +102,24 @@ impl Gateway {
     }
 }
 
-async fn blocking<T: Send + 'static>(
+/// A block with what it ran on.
+pub(super) fn to_trace<'a>(
+    block: &'a ChainBlock,
+    state: &'a dyn Backend,
+    spec: &'a ChainSpec,
+) -> BlockToTrace<'a> {
+    BlockToTrace {
+        state,
+        spec,
+        header: &block.header,
+        hash: block.hash,
+        transactions: &block.transactions,
+        senders: &block.senders,
+        witness: &block.witness,
+    }
+}
+
+pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, RpcError> {
     tokio::task::spawn_blocking(work)
@@ -142,7 +150,7 @@ const fn whose(only: Only) -> penstock_evm::Only {
     }
 }
 
-fn error(error: TraceError) -> RpcError {
+pub(super) fn error(error: TraceError) -> RpcError {
     match error {
         TraceError::Options(why) | TraceError::Call(why) => RpcError::Trace(why),
         error @ (TraceError::Backend(_) | TraceError::Transaction { .. }) => {

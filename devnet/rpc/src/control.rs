@@ -6,6 +6,7 @@ use alloy_primitives::{Address, Bytes, U256};
 use async_trait::async_trait;
 use penstock_rules::dev::{Change, DevDone, MineTime, Settings};
 use penstock_rules::ids::TxHash;
+use penstock_rules::producer::Timetable;
 use std::collections::BTreeMap;
 
 /// An account of a state dump.
@@ -34,8 +35,8 @@ pub trait DevControl: Send + Sync + 'static {
     /// What is set for the blocks that follow.
     fn settings(&self) -> Settings;
 
-    /// Whether blocks are made as soon as a transaction is ready, where no setting says otherwise.
-    fn mines_at_once(&self) -> bool;
+    /// When blocks are made now.
+    fn timetable(&self) -> Timetable;
 
     /// Makes all changes in one block of its own.
     async fn change(&self, changes: Vec<Change>) -> Result<DevDone, RpcError>;

@@ -5,7 +5,7 @@ use alloy_primitives::{Bytes, U256, hex};
 use alloy_sol_types::{Panic, Revert, SolError};
 use jsonrpsee::types::ErrorObjectOwned;
 use penstock_rules::dev::DevRefusal;
-use penstock_rules::ids::{Height, TxHash};
+use penstock_rules::ids::{Height, RequestKey, TxHash};
 use penstock_rules::tx::Refusal;
 
 /// Codes, as clients know them.
@@ -130,6 +130,9 @@ pub enum RpcError {
         /// What was heard of them last.
         reason: String,
     },
+    /// An estimate with given answers asks for others.
+    #[error("answers to these requests are not given: {}", list(.0))]
+    AnswerMissing(Vec<RequestKey>),
     /// Too many calls run or wait for inference.
     #[error("too many calls at the same time: limit {0}")]
     TooManyCalls(usize),
@@ -242,6 +245,7 @@ impl RpcError {
             Self::MissingArgument(_)
             | Self::InvalidArgument { .. }
             | Self::InvalidParams(_)
+            | Self::AnswerMissing(_)
             | Self::InvalidBlockRange
             | Self::TooManyCriteria(_) => code::INVALID_PARAMS,
             Self::Dev(DevRefusal::Timestamp { .. }) => code::INVALID_PARAMS,
@@ -285,10 +289,16 @@ impl From<RpcError> for ErrorObjectOwned {
         let data = match &error {
             RpcError::Reverted(data) => Some(hex::encode_prefixed(data)),
             RpcError::NotIncluded { hash, .. } => Some(hash.to_string()),
+            RpcError::AnswerMissing(keys) => Some(list(keys)),
             _ => None,
         };
         Self::owned(error.code(), error.to_string(), data)
     }
+}
+
+fn list(keys: &[RequestKey]) -> String {
+    let keys: Vec<_> = keys.iter().map(RequestKey::to_string).collect();
+    keys.join(", ")
 }
 
 /// geth's message for revert data: with the reason where it is `Error(string)` or `Panic(uint256)`.

@@ -48,9 +48,10 @@ pub use control::{DevControl, DumpedAccount};
 pub use errors::{RpcError, simulation};
 pub use eth::call::normalized;
 pub use reader::{
-    AnswerView, At, BlockDataError, BloomTest, ChainBlock, ChainReader, NumberTensor, Only,
-    Overrides, PendingTx, PoolEntry, ProofView, QueueView, ShardView, SimulatedBlock,
-    SimulatedCall, StageCount, StringTensor, Traced, Tracer,
+    AnswerView, At, BlockDataError, BloomTest, ChainBlock, ChainReader, ConsumedView,
+    InferenceView, MarketView, NumberTensor, Only, Overrides, PendingTx, PoolEntry, ProofView,
+    QueueView, RequestView, ShardView, SimulatedBlock, SimulatedCall, StageCount, StringTensor,
+    Traced, Tracer,
 };
 pub use server::{ServeError, ServerConfig, ServerHandle, serve};
 pub use submitter::TxSubmitter;

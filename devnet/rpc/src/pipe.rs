@@ -1,10 +1,15 @@
 //! `pipe_`: what is ours alone. Where a transaction is on its way, what a block consumed, which models and shards there
 //! are, what waits. Numbers are quantities (`0x` hex), as everywhere in JSON-RPC; times are milliseconds since 1970.
 
+mod estimate;
+mod market;
+mod receipt;
+mod subscribe;
+
 use crate::api::{Api, Table};
 use crate::errors::RpcError;
 use crate::params::Args;
-use crate::reader::{AnswerView, NumberTensor, QueueView, ShardView, StringTensor};
+use crate::reader::{AnswerView, ChainBlock, NumberTensor, QueueView, ShardView, StringTensor};
 use alloy_eips::BlockId;
 use alloy_primitives::{Address, B256, Bytes, U64, U128};
 use penstock_rules::block::WitnessEntry;
@@ -48,10 +53,25 @@ pub fn register(table: &mut Table) {
         .add("pipe_queue", async |api, _| {
             Ok(Queue::from(api.reader.queue().await?))
         })
+        .add("pipe_getInferenceReceipt", async |api, args| {
+            receipt::of(&api, args.need(0)?).await
+        })
+        .add("pipe_getCertificate", async |api, args| {
+            let id: BlockId = args.maybe(0)?.unwrap_or_default();
+            let block = api.block(id).await?;
+            Ok(block.and_then(|block| receipt::certificate(&block)))
+        })
+        .add("pipe_estimate", async |api, args| {
+            estimate::of(&api, &args).await
+        })
+        .add("pipe_feeHistory", async |api, args| {
+            market::history(&api, args.need(0)?, args.maybe(1)?).await
+        })
         .add("pipe_modes", async |_, _| Ok(MODES))
         .add("pipe_uploadModel", async |api, args| {
             api.submitter.put_model(args.need(0)?).await
         });
+    subscribe::register(table);
 }
 
 /// How answers are trusted, in words. A devnet has no enclaves and makes no proofs, and says so.
@@ -284,13 +304,19 @@ impl From<&WitnessEntry> for Entry {
 
 async fn witness(api: &Api, args: &Args) -> Result<Option<Witness>, RpcError> {
     let id: BlockId = args.maybe(0)?.unwrap_or_default();
-    Ok(api.block(id).await?.map(|block| Witness {
-        block_number: U64::from(block.header.number),
-        block_hash: block.hash,
-        witness_root: block.header.extra_data.clone(),
-        entries: requests(&block.witness).iter().map(Entry::from).collect(),
-        privileged: privileged(&block.witness),
-    }))
+    Ok(api.block(id).await?.map(|block| Witness::of(&block)))
+}
+
+impl Witness {
+    fn of(block: &ChainBlock) -> Self {
+        Self {
+            block_number: U64::from(block.header.number),
+            block_hash: block.hash,
+            witness_root: block.header.extra_data.clone(),
+            entries: requests(&block.witness).iter().map(Entry::from).collect(),
+            privileged: privileged(&block.witness),
+        }
+    }
 }
 
 fn privileged(witness: &[WitnessEntry]) -> Option<Bytes> {

@@ -15,13 +15,14 @@ use alloy_rpc_types_trace::geth::{GethDebugTracingOptions, GethTrace};
 use alloy_rpc_types_trace::parity::{LocalizedTransactionTrace, TraceResults, TraceType};
 use async_trait::async_trait;
 use penstock_rules::block::{Block, WitnessEntry};
-use penstock_rules::ids::{Height, Micros, RequestKey, TxHash};
+use penstock_rules::ids::{Height, Igas, Micros, RequestKey, TxHash};
 use penstock_rules::message::ShardHello;
 use penstock_rules::model::ModelInfo;
-use penstock_rules::request::Settled;
+use penstock_rules::request::{Request, Settled};
 use penstock_rules::scheduler::Evidence;
 use penstock_rules::state::{Account, Receipt};
 use penstock_rules::tx::{PoolTx, StatusUpdate};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::sync::broadcast;
 
@@ -40,8 +41,10 @@ pub struct ChainBlock {
     pub receipts: Vec<Receipt>,
     /// Index in the block of each receipt's first log.
     pub first_log: Vec<u64>,
-    /// Requests that the block consumed.
+    /// Requests that the block consumed, behind its privileged entry where it has one.
     pub witness: Vec<WitnessEntry>,
+    /// Its producer's signature on the hash; empty at genesis and for blocks that are in no log.
+    pub signature: Bytes,
     /// Length of the block as Ethereum encodes it, in bytes (the witness is not part of it).
     pub size: u64,
 }
@@ -99,14 +102,18 @@ impl ChainBlock {
                 receipts: receipts.len(),
             });
         }
-        Ok(Self::new(
+        let decoded = Self::new(
             alloy_primitives::keccak256(&block.header),
             header,
             transactions,
             senders,
             receipts,
             block.witness.clone(),
-        ))
+        );
+        Ok(Self {
+            signature: block.signature.clone(),
+            ..decoded
+        })
     }
 
     /// Puts decoded parts together.
@@ -136,6 +143,7 @@ impl ChainBlock {
             receipts,
             first_log,
             witness,
+            signature: Bytes::new(),
             size,
         }
     }
@@ -299,6 +307,59 @@ pub struct QueueView {
     pub multiplier: u64,
 }
 
+/// A request that a run consumed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequestView {
+    /// Its identity.
+    pub key: RequestKey,
+    /// Model, mode and input.
+    pub request: Request,
+    /// Inference units of one use.
+    pub igas: Igas,
+}
+
+/// What a transaction asked models for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ConsumedView {
+    /// Each request once, in order of first use.
+    pub requests: Vec<RequestView>,
+    /// Inference units that it paid for.
+    pub igas: Igas,
+}
+
+/// What a call would ask models for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InferenceView {
+    /// Requests by round of discovery.
+    pub rounds: Vec<Vec<RequestKey>>,
+    /// Each request once, in order of first use.
+    pub requests: Vec<RequestView>,
+    /// Inference units that it would pay for.
+    pub igas: Igas,
+    /// Gas that these cost at today's multiplier.
+    pub inference_gas: u64,
+    /// Gas limit with which the call succeeds, inference included; none where it fails.
+    pub gas: Option<u64>,
+    /// Why it fails, where it does.
+    pub error: Option<RpcError>,
+    /// Blocks until it would be included, the one that includes it counted, with nothing else on the shards; none where
+    /// no block has room for it.
+    pub blocks: Option<u64>,
+}
+
+/// The inference market after a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MarketView {
+    /// Gas per igas in the block that follows.
+    pub multiplier: u64,
+    /// Inference units of the block's transactions.
+    pub igas: Igas,
+    /// Gas that they paid for these.
+    pub inference_gas: u64,
+    /// Inference units that a block may have.
+    pub igas_limit: Igas,
+}
+
 /// What watches a run.
 #[derive(Clone, Debug)]
 pub enum Tracer {
@@ -427,6 +488,26 @@ pub trait ChainReader: Send + Sync + 'static {
         at: At,
     ) -> Result<Vec<SimulatedBlock>, RpcError>;
 
+    /// What the transaction at `index` of a block asked models for: the block is executed again up to there.
+    async fn consumed(
+        &self,
+        block: Arc<ChainBlock>,
+        index: usize,
+    ) -> Result<ConsumedView, RpcError>;
+
+    /// What a call would ask models for, and what that would cost. `given`: outputs that count instead of those of
+    /// shards, by request; what is not among them is not waited for.
+    async fn estimate_inference(
+        &self,
+        request: TransactionRequest,
+        at: At,
+        overrides: Overrides,
+        given: Option<BTreeMap<RequestKey, Bytes>>,
+    ) -> Result<InferenceView, RpcError>;
+
+    /// The inference market after a block.
+    async fn market(&self, at: At) -> Result<MarketView, RpcError>;
+
     /// What the chain's rules are (EIP-7910).
     async fn config(&self) -> Result<EthConfig, RpcError>;
 
@@ -464,6 +545,9 @@ pub trait ChainReader: Send + Sync + 'static {
 
     /// Transactions that the pool takes from now on.
     fn watch_pending(&self) -> broadcast::Receiver<Arc<PendingTx>>;
+
+    /// Steps of transactions from now on.
+    fn watch_statuses(&self) -> broadcast::Receiver<StatusUpdate>;
 
     /// What is known of a transaction's way, oldest first; empty where nothing is.
     fn history(&self, hash: TxHash) -> Vec<StatusUpdate>;

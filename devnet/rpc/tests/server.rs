@@ -5,55 +5,10 @@
 
 mod common;
 
+use common::ws::Ws;
 use common::{ALICE, BOB, KEY, LOGGER, Node};
-use futures::{SinkExt, StreamExt};
 use penstock_rpc::ServerConfig;
 use serde_json::{Value, json};
-use std::time::Duration;
-use tokio::net::TcpStream;
-use tokio_tungstenite::tungstenite::Message;
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
-
-/// How long a message that must come may take, in seconds.
-const PATIENCE: u64 = 10;
-
-struct Ws(WebSocketStream<MaybeTlsStream<TcpStream>>);
-
-impl Ws {
-    async fn connect(node: &Node) -> Self {
-        let url = format!("ws://{}", node.server.addr());
-        Self(connect_async(url).await.expect("same port as HTTP").0)
-    }
-
-    async fn next(&mut self) -> Value {
-        loop {
-            let next = tokio::time::timeout(Duration::from_secs(PATIENCE), self.0.next());
-            let message = next.await.expect("in time").expect("open").expect("sound");
-            if let Message::Text(text) = message {
-                return serde_json::from_str(&text).expect("json");
-            }
-        }
-    }
-
-    async fn send(&mut self, value: Value) {
-        let text = value.to_string();
-        self.0.send(Message::text(text)).await.expect("open");
-    }
-
-    async fn result(&mut self, method: &str, params: Value) -> Value {
-        self.send(json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params }))
-            .await;
-        self.next().await["result"].take()
-    }
-
-    /// What a subscription says next.
-    async fn notified(&mut self, subscription: &Value) -> Value {
-        let mut message = self.next().await;
-        assert_eq!(message["method"], "eth_subscription");
-        assert_eq!(&message["params"]["subscription"], subscription);
-        message["params"]["result"].take()
-    }
-}
 
 async fn transfer(node: &Node) -> Value {
     let request = json!([{ "from": ALICE, "to": BOB, "value": "0x1" }]);

@@ -51,7 +51,7 @@ pub fn register(table: &mut Table) {
         &["evm_setAutomine", "anvil_setAutomine"],
         async |api, args: Args| {
             let Flag(on) = args.need(0)?;
-            match (on, mining(&api)) {
+            match (on, api.dev.timetable()) {
                 (true, _) => set(&api, Setting::MineAtOnce).await,
                 (false, Timetable::AtOnce) => set(&api, Setting::MineByHand).await,
                 // Blocks by a timetable go on by it, as in Hardhat.
@@ -62,7 +62,7 @@ pub fn register(table: &mut Table) {
     add(
         table,
         &["anvil_getAutomine", "hardhat_getAutomine"],
-        async |api, _| Ok(mining(&api) == Timetable::AtOnce),
+        async |api, _| Ok(api.dev.timetable() == Timetable::AtOnce),
     );
     add(
         table,
@@ -73,7 +73,7 @@ pub fn register(table: &mut Table) {
         },
     );
     add(table, &["anvil_getIntervalMining"], async |api, _| {
-        Ok(match mining(&api) {
+        Ok(match api.dev.timetable() {
             Timetable::Slots(span) => Some(span.as_secs()),
             Timetable::AtOnce | Timetable::Manual => None,
         })
@@ -213,17 +213,6 @@ impl<'de> Deserialize<'de> for MineArg {
         };
         read.map_err(serde::de::Error::custom)
     }
-}
-
-/// When blocks are made now.
-fn mining(api: &Api) -> Timetable {
-    let set = api.dev.settings().mining;
-    set.unwrap_or(if api.dev.mines_at_once() {
-        Timetable::AtOnce
-    } else {
-        // Which span is not known here, and only matters where nobody has set another.
-        Timetable::Slots(Micros(0))
-    })
 }
 
 async fn set_interval(api: &Api, micros: u64) -> Result<(), RpcError> {

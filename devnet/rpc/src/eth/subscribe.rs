@@ -147,7 +147,7 @@ async fn pending_one(
     }
 }
 
-async fn send(sink: &SubscriptionSink, item: &impl Serialize) -> bool {
+pub async fn send(sink: &SubscriptionSink, item: &impl Serialize) -> bool {
     let Ok(json) = serde_json::value::to_raw_value(item) else {
         return false;
     };

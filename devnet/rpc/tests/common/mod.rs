@@ -3,6 +3,8 @@
 
 #![allow(dead_code)] // Each test file uses its part.
 
+pub mod ws;
+
 use alloy_consensus::transaction::SignerRecoverable;
 use alloy_consensus::{Header, Transaction as _, TxEnvelope, TypedTransaction};
 use alloy_eips::eip7910::EthConfig;
@@ -13,17 +15,18 @@ use alloy_rpc_types_eth::{AccessListResult, TransactionRequest};
 use alloy_sol_types::{Revert, SolError};
 use async_trait::async_trait;
 use penstock_rpc::{
-    AnswerView, At, BloomTest, ChainBlock, ChainReader, DevAccounts, DevControl, DumpedAccount,
-    NumberTensor, Only, Overrides, PendingTx, PoolEntry, ProofView, QueueView, RpcError,
-    ServerConfig, ServerHandle, ShardView, SimulatedBlock, SimulatedCall, StageCount, Traced,
-    Tracer, TxSubmitter, serve,
+    AnswerView, At, BloomTest, ChainBlock, ChainReader, ConsumedView, DevAccounts, DevControl,
+    DumpedAccount, InferenceView, MarketView, NumberTensor, Only, Overrides, PendingTx, PoolEntry,
+    ProofView, QueueView, RequestView, RpcError, ServerConfig, ServerHandle, ShardView,
+    SimulatedBlock, SimulatedCall, StageCount, Traced, Tracer, TxSubmitter, serve,
 };
 use penstock_rules::block::WitnessEntry;
 use penstock_rules::dev::{Change, DevDone, DevOrder, DevRefusal, MineTime, Settings};
 use penstock_rules::ids::{Height, Igas, Micros, ModelHash, RequestKey, ShardId, TxHash};
 use penstock_rules::message::ShardHello;
 use penstock_rules::model::{ModelInfo, Port, Signature};
-use penstock_rules::request::{Attestation, Outcome, Settled};
+use penstock_rules::producer::Timetable;
+use penstock_rules::request::{Attestation, Mode, Outcome, Request, Settled};
 use penstock_rules::state::{Account, Receipt};
 use penstock_rules::tensor::ElementType;
 use penstock_rules::tx::{PoolTx, Reason, Refusal, Stage, StatusUpdate};
@@ -63,6 +66,8 @@ pub struct FakeChain {
     pub producers: AtomicU32,
     heads: broadcast::Sender<Arc<ChainBlock>>,
     pending: broadcast::Sender<Arc<PendingTx>>,
+    /// Steps of transactions, for who subscribes.
+    pub statuses: broadcast::Sender<StatusUpdate>,
 }
 
 impl FakeChain {
@@ -76,6 +81,7 @@ impl FakeChain {
             producers: AtomicU32::new(1),
             heads: broadcast::channel(4).0,
             pending: broadcast::channel(16).0,
+            statuses: broadcast::channel(16).0,
         })
     }
 
@@ -352,6 +358,47 @@ impl ChainReader for FakeChain {
         }])
     }
 
+    async fn consumed(&self, _: Arc<ChainBlock>, _: usize) -> Result<ConsumedView, RpcError> {
+        Ok(ConsumedView {
+            requests: vec![request()],
+            igas: Igas(110),
+        })
+    }
+
+    async fn estimate_inference(
+        &self,
+        _: TransactionRequest,
+        _: At,
+        _: Overrides,
+        given: Option<BTreeMap<RequestKey, Bytes>>,
+    ) -> Result<InferenceView, RpcError> {
+        if given.is_some_and(|given| !given.contains_key(&KEY)) {
+            return Err(RpcError::AnswerMissing(vec![KEY]));
+        }
+        Ok(InferenceView {
+            rounds: vec![vec![KEY]],
+            requests: vec![request()],
+            igas: Igas(110),
+            inference_gas: 11_000,
+            gas: Some(60_000),
+            error: None,
+            blocks: Some(1),
+        })
+    }
+
+    async fn market(&self, at: At) -> Result<MarketView, RpcError> {
+        let height = match at {
+            At::Height(height) => height.0,
+            At::Head | At::Pending => self.head().header.number,
+        };
+        Ok(MarketView {
+            multiplier: 100 + height,
+            igas: Igas(height),
+            inference_gas: 100 * height,
+            igas_limit: Igas(1_000),
+        })
+    }
+
     async fn config(&self) -> Result<EthConfig, RpcError> {
         Err(RpcError::HeaderNotFound)
     }
@@ -402,6 +449,10 @@ impl ChainReader for FakeChain {
 
     fn watch_pending(&self) -> broadcast::Receiver<Arc<PendingTx>> {
         self.pending.subscribe()
+    }
+
+    fn watch_statuses(&self) -> broadcast::Receiver<StatusUpdate> {
+        self.statuses.subscribe()
     }
 
     fn history(&self, hash: TxHash) -> Vec<StatusUpdate> {
@@ -491,6 +542,18 @@ impl ChainReader for FakeChain {
     }
 }
 
+fn request() -> RequestView {
+    RequestView {
+        key: KEY,
+        request: Request {
+            model: ModelHash(keccak256("risk")),
+            mode: Mode::Vanilla,
+            input: Bytes::from_static(b"input"),
+        },
+        igas: Igas(110),
+    }
+}
+
 fn shard_hello() -> ShardHello {
     ShardHello {
         shard: ShardId(BOB),
@@ -558,8 +621,8 @@ impl DevControl for FakeChain {
         Settings::default()
     }
 
-    fn mines_at_once(&self) -> bool {
-        true
+    fn timetable(&self) -> Timetable {
+        Timetable::AtOnce
     }
 
     async fn change(&self, changes: Vec<Change>) -> Result<DevDone, RpcError> {
