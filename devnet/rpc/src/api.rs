@@ -155,6 +155,7 @@ impl Table {
 pub fn methods(api: Api) -> RpcModule<Api> {
     let mut table = Table::new(api);
     crate::net_web3::register(&mut table);
+    crate::discover::register(&mut table);
     crate::eth::register(&mut table);
     crate::txpool::register(&mut table);
     crate::pipe::register(&mut table);

@@ -30,6 +30,7 @@ mod api;
 mod convert;
 mod params;
 
+pub mod discover;
 mod eth;
 mod net_web3;
 pub mod pipe;

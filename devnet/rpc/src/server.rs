@@ -67,6 +67,7 @@ pub enum ServeError {
 #[derive(Clone, Debug)]
 pub struct ServerHandle {
     addr: SocketAddr,
+    methods: Arc<[&'static str]>,
     inner: Inner,
 }
 
@@ -75,6 +76,12 @@ impl ServerHandle {
     #[must_use]
     pub const fn addr(&self) -> SocketAddr {
         self.addr
+    }
+
+    /// Names of all methods that it serves.
+    #[must_use]
+    pub fn methods(&self) -> Vec<&'static str> {
+        self.methods.to_vec()
     }
 
     /// Takes no more connections, lets running requests end, and returns when all have.
@@ -121,8 +128,13 @@ pub async fn serve(
         .await
         .map_err(fail)?;
     let addr = server.local_addr().map_err(fail)?;
+    let names = methods.method_names().collect();
     let inner = server.start(methods);
-    Ok(ServerHandle { addr, inner })
+    Ok(ServerHandle {
+        addr,
+        methods: names,
+        inner,
+    })
 }
 
 /// Ids of filters and subscriptions: random, so that nobody polls another's by counting; hex, as clients expect.
