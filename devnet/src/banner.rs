@@ -56,5 +56,10 @@ fn write_banner(out: &mut String, node: &Node) -> std::fmt::Result {
         out,
         "\nInference precompile 0x00000000000000000000000000000000000000F4"
     )?;
+    writeln!(
+        out,
+        "Health on http://{0}/health/ready, metrics on http://{0}/metrics",
+        node.health_addr()
+    )?;
     writeln!(out, "Listening on http://{0} and ws://{0}", node.rpc_addr())
 }

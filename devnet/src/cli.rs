@@ -140,6 +140,9 @@ pub struct UpArgs {
     /// Address to listen on. Default 127.0.0.1.
     #[arg(long)]
     pub host: Option<IpAddr>,
+    /// Port of health and metrics over HTTP; 0 takes a free one. Default: JSON-RPC's and a thousand.
+    #[arg(long)]
+    pub health_port: Option<u16>,
     /// Chain id. Default 31337.
     #[arg(long)]
     pub chain_id: Option<u64>,

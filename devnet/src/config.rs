@@ -12,7 +12,7 @@ use penstock_rules::message::Role;
 use penstock_rules::producer::Timetable;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 /// The mnemonic that anvil and Hardhat use: its keys are public, its accounts worth nothing.
@@ -59,7 +59,7 @@ pub struct Config {
     pub store: StoreConfig,
     /// The shard that `penstock shard` runs.
     pub shard: ShardConfig,
-    /// Health, readiness and metrics of `node` and `shard`.
+    /// Health, readiness and metrics.
     pub health: HealthConfig,
 }
 
@@ -109,18 +109,32 @@ impl Default for ShardConfig {
 pub struct HealthConfig {
     /// Address to listen on.
     pub host: IpAddr,
-    /// Port; 0 takes a free one.
-    pub port: u16,
+    /// Port; 0 takes a free one. None: JSON-RPC's and a thousand, 9545 by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
 }
 
-/// Health port, unless configured otherwise: JSON-RPC's and a thousand.
-pub const HEALTH_PORT: u16 = 9_545;
+/// From JSON-RPC's port to the health port's, unless configured otherwise.
+const HEALTH_PORT_STEP: u16 = 1_000;
+
+impl Config {
+    /// Where health is told. Beside a free port for JSON-RPC it is a free one too.
+    #[must_use]
+    pub fn health_addr(&self) -> SocketAddr {
+        let beside = match self.rpc.port {
+            0 => 0,
+            // Above the last port there is none: a free one then.
+            port => port.checked_add(HEALTH_PORT_STEP).unwrap_or(0),
+        };
+        SocketAddr::new(self.health.host, self.health.port.unwrap_or(beside))
+    }
+}
 
 impl Default for HealthConfig {
     fn default() -> Self {
         Self {
             host: IpAddr::V4(Ipv4Addr::LOCALHOST),
-            port: HEALTH_PORT,
+            port: None,
         }
     }
 }
@@ -453,6 +467,7 @@ impl Config {
         }
         set(&mut self.rpc.port, &args.port);
         set(&mut self.rpc.host, &args.host);
+        self.health.port = args.health_port.or(self.health.port);
         set(&mut self.chain.id, &args.chain_id);
         set(&mut self.chain.hardfork, &args.hardfork);
         set(

@@ -8,7 +8,6 @@
 //! | `GET /status` | JSON: this process, and what it heard of the others |
 //! | `POST /drain` | 202, and the process hands over what it leads, finishes what it has, and ends |
 
-use crate::config::HealthConfig;
 use eyre::{WrapErr, bail, eyre};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
@@ -54,8 +53,7 @@ impl Health {
     ///
     /// # Errors
     /// Where the address can't be listened on, or metrics are recorded elsewhere in this process.
-    pub async fn serve(config: &HealthConfig) -> eyre::Result<Self> {
-        let listen = SocketAddr::new(config.host, config.port);
+    pub async fn serve(listen: SocketAddr) -> eyre::Result<Self> {
         let listener = TcpListener::bind(listen)
             .await
             .wrap_err_with(|| format!("health can't listen on {listen}"))?;

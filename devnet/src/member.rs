@@ -47,7 +47,7 @@ const LOOK: Duration = Duration::from_secs(1);
 /// Beats and hellos that wait, in number.
 const INBOX: usize = 4_096;
 /// Entries that a ready node may lag behind the log: what comes while one block is stored.
-const LAG_MAX: u64 = 8;
+pub(crate) const LAG_MAX: u64 = 8;
 
 /// The chain of this node and the block log are not of one piece. The process ends with its own exit code, so that
 /// whatever watches it does not start it again and again.
@@ -135,7 +135,7 @@ impl Member {
     /// # Errors
     /// Names what could not be started.
     pub async fn start(config: Config) -> eyre::Result<Self> {
-        let health = Health::serve(&config.health).await?;
+        let health = Health::serve(config.health_addr()).await?;
         let timetable = config.timetable()?;
         // What this node runs may be settled by any scheduler: its signatures are checked here.
         let base = Base::open(&config, true, Vouch::Nobody).await?;

@@ -3,10 +3,13 @@
 //! Start: store, chain, transport, results, follower, scheduler, shards, mempool with extractor, producer, gateway.
 //! Stop: in the order of the flow, so that what was accepted goes as far as it can, and nothing new comes.
 
-use crate::base::{Base, DataFolder};
+use crate::base::{Base, DataFolder, name_of};
 use crate::config::Config;
 use crate::engine::{Engine, start_shard};
 use crate::genesis;
+use crate::health::Health;
+use crate::member::LAG_MAX;
+use crate::peers::Peers;
 use actix::Addr;
 use penstock_actors::boot::stored_genesis;
 use penstock_actors::chain::ChainHandle;
@@ -14,14 +17,16 @@ use penstock_actors::extractor::{ExtractorActor, ExtractorConfig};
 use penstock_actors::follower::FollowerActor;
 use penstock_actors::gateway::GatewayConfig;
 use penstock_actors::mempool::MempoolActor;
-use penstock_actors::producer::{ProducerActor, ProducerConfig};
+use penstock_actors::producer::{Leading, ProducerActor, ProducerConfig};
 use penstock_actors::results::Vouch;
 use penstock_actors::scheduler::{SchedulerActor, SchedulerConfig};
 use penstock_actors::shard::ShardActor;
 use penstock_actors::shell;
 use penstock_rpc::{DevAccounts, ServerConfig, ServerHandle};
+use penstock_rules::message::{NodeBeat, Role, ShardHello};
 use penstock_rules::model::ModelInfo;
 use penstock_rules::producer::Start;
+use penstock_wire::{BlockLog, Subjects, Subscription, decode};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,10 +42,29 @@ pub struct Node {
     transport_text: String,
     backend_text: String,
     rpc: ServerHandle,
+    health: Health,
+    log: Arc<dyn BlockLog>,
+    peers: Peers,
+    hellos: Subscription,
     cast: Cast,
     /// Dropped last: a temporary folder goes with it.
     data: DataFolder,
 }
+
+/// Hellos of shards that wait, in number.
+const HELLOS: usize = 1_024;
+/// How often the process looks at itself.
+const TURN: Duration = Duration::from_millis(250);
+/// Longest wait for the block log to say where it ends.
+const LOG_ANSWER: Duration = Duration::from_secs(1);
+/// What one process of everything runs.
+const ROLES: [Role; 5] = [
+    Role::Gateway,
+    Role::Mempool,
+    Role::Scheduler,
+    Role::Producer,
+    Role::Follower,
+];
 
 /// The actors, in the order in which they stop.
 struct Cast {
@@ -58,6 +82,7 @@ impl Node {
     /// # Errors
     /// Names what could not be started.
     pub async fn start(config: Config, quiet: bool) -> eyre::Result<Self> {
+        let health = Health::serve(config.health_addr()).await?;
         let timetable = config.timetable()?;
         let base = Base::open(&config, quiet, Vouch::Scheduler).await?;
         let Base {
@@ -73,6 +98,9 @@ impl Node {
             follower,
             data,
         } = base;
+        let subject = Subjects::new(spec.chain_id).shard_hello();
+        let hellos = transport.bus.subscribe(&subject, HELLOS).await?;
+        let log = transport.log.clone();
         let scheduler = penstock_actors::scheduler::start(
             SchedulerConfig {
                 machine: penstock_rules::scheduler::Config {
@@ -147,6 +175,10 @@ impl Node {
             transport_text,
             backend_text: engine.to_string(),
             rpc,
+            health,
+            log,
+            peers: Peers::default(),
+            hellos,
             cast: Cast {
                 mempool,
                 extractor,
@@ -189,6 +221,64 @@ impl Node {
         self.rpc.addr()
     }
 
+    /// Where health and metrics are told.
+    #[must_use]
+    pub const fn health_addr(&self) -> SocketAddr {
+        self.health.addr()
+    }
+
+    /// Tells how it is, again and again. Returns when somebody asks it to drain.
+    pub async fn watch(&mut self) {
+        let health = self.health.clone();
+        let mut turns = tokio::time::interval(TURN);
+        loop {
+            tokio::select! {
+                () = health.drain_asked() => return,
+                hello = self.hellos.next() => {
+                    let hello = hello.map(|hello| decode::<ShardHello>(&hello.payload));
+                    match hello {
+                        Some(Ok(hello)) => self.peers.shard(hello),
+                        Some(Err(error)) => warn!(%error, "hello is malformed"),
+                        // The bus is closed: nothing more comes from it.
+                        None => std::future::pending().await,
+                    }
+                }
+                _ = turns.tick() => self.turn().await,
+            }
+        }
+    }
+
+    async fn turn(&self) {
+        let head = self.chain.head();
+        let last = tokio::time::timeout(LOG_ANSWER, self.log.last()).await;
+        let lag = match last {
+            Ok(Ok(last)) => Some(last.saturating_sub(head.log_seq).0),
+            _ => None,
+        };
+        let ready = match lag {
+            None => Err("the block log does not answer".into()),
+            Some(lag) if lag > LAG_MAX => Err(format!("{lag} entries behind the block log")),
+            Some(_) => Ok(()),
+        };
+        let name = name_of(&self.config);
+        // A full mailbox: it is not known now.
+        let epoch = self.cast.producer.send(Leading).await.ok().flatten();
+        self.peers.node(NodeBeat {
+            node: name.clone(),
+            incarnation: u64::from(std::process::id()),
+            roles: ROLES.into(),
+            leads: Vec::new(),
+            epoch,
+            height: head.height,
+            hash: head.hash,
+            lag,
+            draining: false,
+        });
+        let status = self.peers.status(&name, &ready);
+        self.health
+            .turn(ready, serde_json::to_string(&status).unwrap_or_default());
+    }
+
     /// Where the data lie, for a person.
     #[must_use]
     pub fn data_text(&self) -> String {
@@ -216,8 +306,9 @@ impl Node {
     }
 
     /// Returns when the chain in the data folder and the block log turn out not to be of one piece, with the report.
-    pub async fn halted(&self) -> Arc<str> {
-        self.chain.halted().await
+    pub fn halted(&self) -> impl Future<Output = Arc<str>> + use<> {
+        let chain = self.chain.clone();
+        async move { chain.halted().await }
     }
 
     /// Stops in the order of the flow. A stage that does not end in time is left: what it knew is in the log, the

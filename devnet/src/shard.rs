@@ -44,7 +44,7 @@ impl ShardProcess {
     /// # Errors
     /// Names what could not be started.
     pub async fn start(config: &Config) -> eyre::Result<Self> {
-        let health = Health::serve(&config.health).await?;
+        let health = Health::serve(config.health_addr()).await?;
         let key = config
             .shard
             .key

@@ -14,18 +14,20 @@ pub fn run(args: &UpArgs) -> eyre::Result<()> {
     let config = Config::resolve(args)?;
     let quiet = args.quiet;
     super::run_actors(async move {
-        let node = Node::start(config, quiet).await?;
+        let mut node = Node::start(config, quiet).await?;
         if !quiet {
             print!("{}", banner::banner(&node));
         }
         let ready = format!("{}\n", node.rpc_addr());
         super::write_ready(args.ready_file.as_deref(), &ready)?;
+        let halt = node.halted();
         let halted = tokio::select! {
             result = super::stop_signal() => {
                 result?;
                 None
             }
-            report = node.halted() => Some(report),
+            report = halt => Some(report),
+            () = node.watch() => None,
         };
         if !quiet {
             eprintln!("stopping");

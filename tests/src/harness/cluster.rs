@@ -6,8 +6,6 @@ use penstock_wire::server::ServerConfig;
 use penstock_wire::{FoundServer, NatsServer, find_server};
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -16,8 +14,6 @@ use std::time::{Duration, Instant};
 pub const PATIENCE: Duration = Duration::from_secs(120);
 /// Pause between two looks.
 const POLL: Duration = Duration::from_millis(20);
-/// Wait for a health port's answer.
-const ASK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The nats-server to test with; none where there is none and `PENSTOCK_REQUIRE_NATS` does not ask for one.
 ///
@@ -226,18 +222,7 @@ impl Member {
     /// Asks its health port; `None` where it does not answer.
     #[must_use]
     pub fn ask(&self, method: &str, path: &str) -> Option<(u16, String)> {
-        let mut stream = TcpStream::connect(self.listens.get("health")?).ok()?;
-        stream.set_read_timeout(Some(ASK_TIMEOUT)).ok()?;
-        write!(
-            stream,
-            "{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
-        )
-        .ok()?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).ok()?;
-        let code = answer.split(' ').nth(1)?.parse().ok()?;
-        let body = answer.split_once("\r\n\r\n")?.1.to_owned();
-        Some((code, body))
+        super::ask(self.listens.get("health")?, method, path)
     }
 
     /// Whether it says that it is ready.

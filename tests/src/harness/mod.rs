@@ -2,6 +2,7 @@
 
 pub mod cluster;
 mod contract;
+mod http;
 mod needs;
 pub mod net;
 mod process;
@@ -9,6 +10,7 @@ pub mod testnet;
 mod wallet;
 
 pub use contract::{Number, Probes, Row, artifact, close, float, number, probe, rows};
+pub use http::ask;
 pub use needs::{gpu_is_here, magika, nats_server};
 pub use process::{Devnet, binary, penstock, repository};
 pub use wallet::{Sent, Wallet, receipt, submit, view, wallets};

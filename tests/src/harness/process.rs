@@ -198,6 +198,14 @@ impl Devnet {
         let id = self.child.id().to_string();
         let asked = Command::new("kill").args(["-INT", &id]).status();
         assert!(asked.is_ok_and(|s| s.success()), "kill -INT {id}");
+        self.ended()
+    }
+
+    /// Waits until it has ended by itself.
+    ///
+    /// # Panics
+    /// Where it does not end in time.
+    pub fn ended(&mut self) -> ExitStatus {
         let start = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait().expect("the child can be asked") {
