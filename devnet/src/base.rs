@@ -214,7 +214,7 @@ fn genesis_of(
     Ok(stored)
 }
 
-async fn memory_transport(store: &Store) -> eyre::Result<Transport> {
+pub(crate) async fn memory_transport(store: &Store) -> eyre::Result<Transport> {
     let journals = Journals {
         log: store.journal("log")?,
         accepted: store.journal("accepted")?,

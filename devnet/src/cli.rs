@@ -39,6 +39,10 @@ pub enum Command {
     Model(ModelCommand),
     /// Execute every block of a data folder again, from log and witness alone, and compare.
     Replay(ReplayArgs),
+    /// Write the chain of a data folder into one file: genesis, and every block with its witness.
+    Export(ExportArgs),
+    /// Make a new data folder of such a file; every block is verified.
+    Import(ImportArgs),
     /// Run some of a devnet's roles in this process; the others run elsewhere, and NATS is between them.
     Node(Box<NodeArgs>),
     /// Run one inference shard in this process.
@@ -185,6 +189,28 @@ pub struct UpArgs {
     /// Write the address of JSON-RPC to this file when everything runs: for scripts.
     #[arg(long, value_name = "FILE")]
     pub ready_file: Option<PathBuf>,
+}
+
+/// Options of `export`.
+#[derive(Clone, Debug, Args)]
+pub struct ExportArgs {
+    /// Folder of the chain's data. No devnet may run on it.
+    #[arg(long, short, value_name = "DIR")]
+    pub data: PathBuf,
+    /// File to write; it must not exist. A name that ends in `.gz` is packed.
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+}
+
+/// Options of `import`.
+#[derive(Clone, Debug, Args)]
+pub struct ImportArgs {
+    /// Folder to make; it must hold no chain.
+    #[arg(long, short, value_name = "DIR")]
+    pub data: PathBuf,
+    /// File to read.
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
 }
 
 /// Options of `demo`.

@@ -9,6 +9,7 @@ import {
   createPublicClient,
   createWalletClient,
   decodeEventLog,
+  encodeFunctionData,
   getContract,
   http,
   parseEther,
@@ -119,6 +120,43 @@ async function suite(transport, over, index) {
     await wait(await wallet.writeContract(request));
   });
 
+  await named("blocks of calls are simulated, with overrides, reverts and transfers", async () => {
+    const rich = "0x00000000000000000000000000000000000051c4";
+    const [first, second] = await client.simulateBlocks({
+      traceTransfers: true,
+      blocks: [
+        {
+          stateOverrides: [{ address: rich, balance: 1000n }],
+          calls: [
+            { account: rich, to: account.address, value: 400n },
+            { account: rich, to: address, abi, functionName: "bump", value: 1n },
+          ],
+        },
+        { blockOverrides: { time: (await client.getBlock()).timestamp + 500n }, calls: [{ account: rich, to: address, abi, functionName: "demand", args: [999n] }] },
+      ],
+    });
+    assert.deepEqual(first.calls.map((call) => call.status), ["success", "success"]);
+    assert.equal(first.calls[0].logs.length, 1);
+    assert.equal(first.calls[1].result, (await made.read.count()) + 1n);
+    assert.equal(second.calls[0].status, "failure");
+    assert.equal(second.parentHash, first.hash);
+    assert.equal(second.number, first.number + 1n);
+    const simulated = await client.simulateCalls({ account, calls: [{ to: address, abi, functionName: "bump" }] });
+    assert.equal(simulated.results[0].status, "success");
+  });
+
+  await named("the chain says what its rules are", async () => {
+    const { current, next, last } = await client.request({ method: "eth_config" });
+    assert.equal(BigInt(current.chainId), 31337n);
+    assert.match(current.forkId, /^0x[0-9a-f]{8}$/);
+    assert.equal(current.precompiles.ECREC, `0x${"0".repeat(39)}1`);
+    assert.ok(current.systemContracts.HISTORY_STORAGE_ADDRESS);
+    assert.equal(next, null);
+    assert.equal(last, null);
+    const document = await client.request({ method: "rpc.discover" });
+    assert.ok(document.methods.some((method) => method.name === "eth_simulateV1"));
+  });
+
   await named("one request sends and waits", async () => {
     const request = await wallet.prepareTransactionRequest({ to: address, data: "0x68110b2f" });
     const serializedTransaction = await wallet.signTransaction(request);
@@ -139,6 +177,28 @@ async function suite(transport, over, index) {
     const [, , , score] = await loans.read.loans([0n]);
     assert.ok(close(Number(score) / 1e6, Number(row.output[0])) || Math.abs(Number(score) / 1e6 - Number(row.output[0])) < 1e-6);
     assert.ok(float({ value: score, decimals: 6n }) >= 0);
+    const inference = await client.request({ method: "pipe_getInferenceReceipt", params: [receipt.transactionHash] });
+    assert.equal(inference.requests.length, 1);
+    assert.equal(inference.requests[0].cid, "risk");
+    assert.ok(inference.requests[0].attestations.length > 0);
+    assert.ok(BigInt(inference.igas) > 0n);
+    assert.equal(BigInt(inference.multiplier) * BigInt(inference.igas), BigInt(inference.inferenceGasUsed));
+    assert.ok(inference.history.some((step) => step.stage === "included"));
+    const data = encodeFunctionData({ abi: book.abi, functionName: "request", args: [1000n, row.input.map(number)] });
+    const call = { from: account.address, to: loans.address, data };
+    const estimate = await client.request({ method: "pipe_estimate", params: [call] });
+    assert.equal(estimate.rounds.length, 1);
+    assert.equal(estimate.requests[0].requestKey, inference.requests[0].requestKey);
+    assert.ok(BigInt(estimate.gas) > BigInt(estimate.inferenceGas));
+    // With other answers, nobody is asked, and another one is read.
+    const given = { answers: { [estimate.rounds[0][0]]: inference.requests[0].output } };
+    const again = await client.request({ method: "pipe_estimate", params: [call, "latest", given] });
+    assert.equal(again.igas, estimate.igas);
+    await assert.rejects(client.request({ method: "pipe_estimate", params: [call, "latest", { answers: {} }] }), /not given/);
+    const fees = await client.request({ method: "pipe_feeHistory", params: ["0x4", "latest"] });
+    assert.equal(fees.multiplier.length, fees.igasUsed.length + 1);
+    const certificate = await client.request({ method: "pipe_getCertificate", params: ["latest"] });
+    assert.match(certificate.producer, /^0x[0-9a-f]{40}$/i);
   });
 
   await named("typed data and messages are signed by the wallet, and verified", async () => {

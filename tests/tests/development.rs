@@ -193,3 +193,38 @@ async fn settings_outlive_a_restart_and_snapshots_do_not() {
     let back = ask(&provider, "evm_revert", json!([snapshot.expect("taken")])).await;
     assert_eq!(back, Some(json!(false)));
 }
+
+#[tokio::test]
+async fn an_exported_chain_is_imported_block_by_block_and_goes_on() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
+    let data = folder.path().join("data");
+    let mut devnet = Devnet::start_on(&data, &[]);
+    let provider = devnet.provider();
+    let from = wallets(1)[0].address();
+    ask(&provider, "anvil_setBalance", json!([NOBODY, "0x5"])).await;
+    let transfer = json!([{ "from": from, "to": NOBODY, "value": "0x1" }]);
+    for _ in 0..3 {
+        ask(&provider, "eth_sendTransaction", transfer.clone()).await;
+        ask(&provider, "evm_mine", json!([])).await;
+    }
+    let latest = json!(["latest", true]);
+    let head = ask(&provider, "eth_getBlockByNumber", latest.clone()).await;
+    assert!(devnet.stop().success());
+    for name in ["chain.txt", "chain.txt.gz"] {
+        let file = path(name);
+        penstock(&["export", "--data", &data.to_string_lossy(), &file]);
+        let copy = path(&format!("{name}.data"));
+        penstock(&["import", "--data", &copy, &file]);
+        let mut devnet = Devnet::start_on(std::path::Path::new(&copy), &[]);
+        let provider = devnet.provider();
+        let there = ask(&provider, "eth_getBlockByNumber", latest.clone()).await;
+        assert_eq!(there, head);
+        ask(&provider, "evm_mine", json!([]))
+            .await
+            .expect("it goes on");
+        assert!(devnet.stop().success());
+        let said = penstock(&["replay", "--data", &copy]);
+        assert!(said.contains("blocks are equal"), "{said}");
+    }
+}

@@ -1,6 +1,7 @@
 //! What each command does.
 
 mod bench;
+mod chain;
 mod demo;
 mod doctor;
 mod init;
@@ -41,6 +42,8 @@ pub fn run(cli: Cli) -> eyre::Result<()> {
         Command::Log(command) => log::run(command),
         Command::InstallNats => install::run(),
         Command::Replay(args) => replay::run(&args),
+        Command::Export(args) => chain::export(&args),
+        Command::Import(args) => chain::import(&args),
         Command::Config(args) => {
             let config = Config::resolve(&args)?;
             print!("{}", toml::to_string(&config)?);
