@@ -190,7 +190,7 @@ fn genesis_of(
     accounts: &DevAccounts,
     models: &[LoadedModel],
 ) -> eyre::Result<Genesis> {
-    let asked = match config.genesis()? {
+    let mut asked = match config.genesis()? {
         Some(given) => given,
         None => {
             let infos = models.iter().map(LoadedModel::info).collect();
@@ -203,6 +203,10 @@ fn genesis_of(
     if config.chain.genesis.is_some() {
         // A file says all of it: `boot` compares the whole.
         return Ok(asked);
+    }
+    if config.chain.producers.is_none() {
+        // Who produces is what it was when the chain was made, unless somebody asks for something else.
+        asked.spec.producers.clone_from(&stored.spec.producers);
     }
     if stored.spec != asked.spec {
         bail!(

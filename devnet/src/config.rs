@@ -1,6 +1,7 @@
 //! The configuration: defaults, then a file, then the environment, then the command line.
 
 use crate::cli::{NodeArgs, ProcessArgs, UpArgs};
+use crate::genesis;
 use crate::keys::{KeySource, SecretSource};
 use eyre::{WrapErr, bail, eyre};
 use figment::Figment;
@@ -155,6 +156,10 @@ pub struct ChainConfig {
     pub block_gas_limit: u64,
     /// Inference units of a block.
     pub igas_limit: u64,
+    /// Producers that genesis names, with keys that everybody can derive. None: one where everything is in this process,
+    /// so that development methods work; four over NATS, so that others can stand by.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub producers: Option<u16>,
 }
 
 /// Accounts that have ether from the start.
@@ -304,6 +309,7 @@ impl Default for ChainConfig {
             hardfork: spec.hardfork,
             block_gas_limit: spec.block_gas_limit,
             igas_limit: spec.igas_limit.0,
+            producers: None,
         }
     }
 }
@@ -485,8 +491,21 @@ impl Config {
         self.store.archive |= args.archive;
     }
 
+    /// How many producers a genesis by this configuration names.
+    #[must_use]
+    pub fn producers(&self) -> u16 {
+        let usual = match self.nats.url {
+            None => 1,
+            Some(_) => genesis::PRODUCER_KEYS,
+        };
+        self.chain.producers.unwrap_or(usual)
+    }
+
     fn check(&self) -> eyre::Result<()> {
         self.timetable()?;
+        if self.producers() == 0 {
+            bail!("chain.producers is 0: nobody could make a block; give at least 1");
+        }
         if self.inference.shards == 0 {
             bail!("inference.shards is 0: nothing would ever be computed; give at least 1");
         }

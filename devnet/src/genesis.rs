@@ -18,7 +18,7 @@ const ETHER: u64 = 1_000_000_000_000_000_000;
 /// Shard keys in genesis at least, so that a devnet can be started again with more shards.
 pub const SHARD_KEYS: u16 = 16;
 
-/// Producer keys in genesis: an active one and standbys.
+/// Producer keys in genesis where others can stand by: an active one and standbys.
 pub const PRODUCER_KEYS: u16 = 4;
 
 /// A key of a devnet in one process. **Not secret:** everybody can derive it.
@@ -66,7 +66,7 @@ pub fn genesis(config: &Config, accounts: &[Address], models: Vec<ModelInfo>) ->
         execution_gas_limit: config.chain.block_gas_limit / 2,
         igas_limit: Igas(config.chain.igas_limit),
         quorum: Quorum::default(),
-        producers: (0..PRODUCER_KEYS)
+        producers: (0..config.producers())
             .map(|i| producer_key(chain_id, i).address())
             .collect(),
         ..ChainSpec::default()
