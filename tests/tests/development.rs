@@ -213,9 +213,11 @@ async fn an_exported_chain_is_imported_block_by_block_and_goes_on() {
     assert!(devnet.stop().success());
     for name in ["chain.txt", "chain.txt.gz"] {
         let file = path(name);
-        penstock(&["export", "--data", &data.to_string_lossy(), &file]);
+        let said = penstock(&["export", "--data", &data.to_string_lossy(), &file]);
+        assert!(said.contains("blocks are in"), "{said}");
         let copy = path(&format!("{name}.data"));
-        penstock(&["import", "--data", &copy, &file]);
+        let said = penstock(&["import", "--data", &copy, &file]);
+        assert!(said.contains("holds the chain"), "{said}");
         let mut devnet = Devnet::start_on(std::path::Path::new(&copy), &[]);
         let provider = devnet.provider();
         let there = ask(&provider, "eth_getBlockByNumber", latest.clone()).await;

@@ -26,10 +26,12 @@ impl Mempool {
                 limit: limits.gas_max,
             });
         }
-        if tx.max_fee_per_gas < limits.fee_min {
+        // The base fee is below the least only where a person has set it so for the next block.
+        let minimum = limits.fee_min.min(self.base_fee);
+        if tx.max_fee_per_gas < minimum {
             return Err(Refusal::Underpriced {
                 fee: tx.max_fee_per_gas,
-                minimum: limits.fee_min,
+                minimum,
             });
         }
         if self.places.contains_key(&tx.hash) {

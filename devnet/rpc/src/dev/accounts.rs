@@ -30,6 +30,12 @@ impl Impersonated {
         inner.all || inner.some.contains(&address)
     }
 
+    /// The accounts that were named, in order.
+    pub fn addresses(&self) -> Vec<Address> {
+        let inner = self.0.read().unwrap_or_else(|poison| poison.into_inner());
+        inner.some.iter().copied().collect()
+    }
+
     fn change<R>(&self, change: impl FnOnce(&mut Inner) -> R) -> R {
         change(&mut self.0.write().unwrap_or_else(|poison| poison.into_inner()))
     }

@@ -116,13 +116,20 @@ fn time(table: &mut Table) {
     );
     add(
         table,
-        &[
-            "anvil_setBlockTimestampInterval",
-            "hardhat_setBlockTimestampInterval",
-        ],
+        &["anvil_setBlockTimestampInterval"],
         async |api, args: Args| {
             let Count(secs) = args.need(0)?;
             let interval = Some(timestamp_of(secs, 0)?);
+            set(&api, Setting::TimestampInterval(interval)).await
+        },
+    );
+    // Hardhat's clients count in ms here.
+    add(
+        table,
+        &["hardhat_setBlockTimestampInterval"],
+        async |api, args: Args| {
+            let Count(ms) = args.need(0)?;
+            let interval = Some(timestamp_of(ms / 1_000, 0)?);
             set(&api, Setting::TimestampInterval(interval)).await
         },
     );

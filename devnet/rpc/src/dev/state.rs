@@ -5,6 +5,7 @@ use crate::api::{Api, Table};
 use crate::errors::RpcError;
 use crate::params::{Args, Count};
 use alloy_primitives::{Address, B256, Bytes, U64, U256};
+use alloy_rpc_types_anvil::Forking;
 use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
@@ -45,8 +46,9 @@ pub fn register(table: &mut Table) {
         table,
         &["anvil_reset", "hardhat_reset"],
         async |api, args: Args| {
-            let forking: Option<Value> = args.maybe(0)?;
-            if forking.is_some_and(|value| value.get("forking").is_some_and(|f| !f.is_null())) {
+            // viem names a fork of nothing where its user says nothing.
+            let forking: Option<Forking> = args.maybe(0)?;
+            if forking.is_some_and(|forking| forking.json_rpc_url.is_some()) {
                 return Err(RpcError::InvalidArgument {
                     index: 0,
                     reason: "this devnet does not fork other chains".into(),

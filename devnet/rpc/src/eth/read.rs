@@ -42,11 +42,17 @@ fn chain(table: &mut Table) {
         .add("eth_coinbase", async |api, _| {
             Ok(api.reader.head().header.beneficiary)
         })
-        .add("eth_accounts", async |api, _| Ok(api.accounts.addresses()))
-        .add("eth_requestAccounts", async |api, _| {
-            Ok(api.accounts.addresses())
-        })
+        .add("eth_accounts", async |api, _| Ok(senders(&api)))
+        .add("eth_requestAccounts", async |api, _| Ok(senders(&api)))
         .add("eth_protocolVersion", async |_, _| Ok("0x44"));
+}
+
+/// Accounts for which `eth_sendTransaction` sends: clients look for theirs in this list first.
+fn senders(api: &Api) -> Vec<Address> {
+    let mut all = api.accounts.addresses();
+    let others = api.impersonated.addresses().into_iter();
+    all.extend(others.filter(|address| api.accounts.signer(*address).is_none()));
+    all
 }
 
 fn accounts(table: &mut Table) {
