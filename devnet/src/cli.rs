@@ -43,6 +43,8 @@ pub enum Command {
     Export(ExportArgs),
     /// Make a new data folder of such a file; every block is verified.
     Import(ImportArgs),
+    /// Run state tests in the format of ethereum/tests, with the inference precompile and without.
+    Statetest(StateTestArgs),
     /// Run some of a devnet's roles in this process; the others run elsewhere, and NATS is between them.
     Node(Box<NodeArgs>),
     /// Run one inference shard in this process.
@@ -211,6 +213,14 @@ pub struct ImportArgs {
     /// File to read.
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
+}
+
+/// Options of `statetest`.
+#[derive(Clone, Debug, Args)]
+pub struct StateTestArgs {
+    /// A file, or a folder with files in it and below it.
+    #[arg(value_name = "PATH")]
+    pub path: PathBuf,
 }
 
 /// Options of `demo`.

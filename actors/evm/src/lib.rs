@@ -48,6 +48,8 @@ pub mod trace;
 
 pub mod inference;
 
+pub mod statetest;
+
 pub use attest::{SigningKey, attest, check_attestation};
 pub use call::{
     AccessListed, AccountOverride, CallOutcome, CallRequest, call, create_access_list, estimate,

@@ -103,6 +103,15 @@ fn failed(error: impl std::fmt::Display) -> BackendError {
     BackendError(error.to_string())
 }
 
+/// What becomes of an account that was touched and holds nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Empties {
+    /// It is gone: EIP-161, which all hardforks of our chains have.
+    Gone,
+    /// It is there: before Spurious Dragon, for Ethereum's tests alone.
+    Kept,
+}
+
 /// Changes of the transactions so far, on a state that is given with each use.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Changes {
@@ -123,6 +132,11 @@ impl Changes {
     /// Takes over what one transaction left. **Invariant:** that of a placeholder run goes into a world of discovery
     /// alone, which is dropped with it.
     pub(crate) fn commit(&mut self, state: EvmState) {
+        self.commit_as(state, Empties::Gone);
+    }
+
+    /// As [`Changes::commit`], by the rule of the hardfork for accounts that hold nothing.
+    pub(crate) fn commit_as(&mut self, state: EvmState, empties: Empties) {
         for (address, account) in state {
             if !account.is_touched() {
                 continue;
@@ -132,8 +146,8 @@ impl Changes {
                 changed.wiped = true;
                 changed.slots.clear();
             }
-            // EIP-161: an account that was touched and is empty is gone. All hardforks that we know have it.
-            if account.is_selfdestructed() || account.is_empty() {
+            let gone = empties == Empties::Gone && account.is_empty();
+            if account.is_selfdestructed() || gone {
                 changed.now = Some(None);
                 continue;
             }

@@ -104,6 +104,7 @@ pub(crate) struct Trace {
 /// The precompiles of one run.
 pub(crate) struct Precompiles<'a> {
     pub(crate) eth: EthPrecompiles,
+    pub(crate) own: Own,
     pub(crate) warm: AddressSet,
     pub(crate) results: &'a dyn Results,
     pub(crate) attesters: &'a Attesters,
@@ -114,10 +115,21 @@ pub(crate) struct Precompiles<'a> {
     pub(crate) whole_gas: bool,
 }
 
+/// Whether F4, F5 and F6 are there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Own {
+    /// As on every chain of ours.
+    On,
+    /// As on Ethereum: for its tests alone.
+    Off,
+}
+
 /// The addresses that are warm: Ethereum's precompiles and ours.
-pub(crate) fn warm_addresses(eth: &EthPrecompiles) -> AddressSet {
+pub(crate) fn warm_addresses(eth: &EthPrecompiles, own: Own) -> AddressSet {
     let mut warm = eth.warm_addresses().clone();
-    warm.extend([INFERENCE, HISTORICAL, PREPROCESSING]);
+    if own == Own::On {
+        warm.extend([INFERENCE, HISTORICAL, PREPROCESSING]);
+    }
     warm
 }
 
@@ -371,7 +383,7 @@ where
     fn set_spec(&mut self, spec: SpecId) -> bool {
         let changed = <EthPrecompiles as PrecompileProvider<CTX>>::set_spec(&mut self.eth, spec);
         if changed {
-            self.warm = warm_addresses(&self.eth);
+            self.warm = warm_addresses(&self.eth, self.own);
         }
         changed
     }
@@ -381,6 +393,13 @@ where
         context: &mut CTX,
         inputs: &CallInputs,
     ) -> Result<Option<InterpreterResult>, String> {
+        if self.own == Own::Off {
+            return <EthPrecompiles as PrecompileProvider<CTX>>::run(
+                &mut self.eth,
+                context,
+                inputs,
+            );
+        }
         match inputs.bytecode_address {
             INFERENCE => self.inference(context, inputs).map(Some),
             HISTORICAL => Ok(Some(historical(context, inputs))),

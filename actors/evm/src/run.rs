@@ -2,8 +2,8 @@
 
 use crate::attest::Attesters;
 use crate::overlay::{BackendError, View};
-use crate::precompile::{Bounds, Precompiles, Stop, Trace, Unknown, warm_addresses};
-use crate::results::Results;
+use crate::precompile::{Bounds, Own, Precompiles, Stop, Trace, Unknown, warm_addresses};
+use crate::results::{NoResults, Results};
 use crate::spec::{BlockEnv, ChainSpec, Hardfork};
 use alloy_primitives::U256;
 use revm::context::result::{EVMError, ExecutionResult, InvalidTransaction};
@@ -251,13 +251,49 @@ fn machine<'a, I>(
         cfg.disable_base_fee = true;
         cfg.disable_block_gas_limit = true;
     }
+    let block = block_env(scene.spec, scene.env);
+    assemble(scene, Own::On, (cfg, block), view, tx, manner, inspector)
+}
+
+/// Runs a transaction of Ethereum's tests: in any environment, of any hardfork, with our precompiles or without.
+pub(crate) fn run_bare(
+    cfg: CfgEnv,
+    block: revm::context::BlockEnv,
+    view: View<'_>,
+    tx: TxEnv,
+    own: Own,
+) -> Result<Done, RunError> {
+    let (spec, env) = (ChainSpec::default(), BlockEnv::nowhere());
+    let attesters = Attesters::default();
+    let scene = Scene {
+        spec: &spec,
+        env: &env,
+        attesters: &attesters,
+        results: &NoResults,
+    };
+    let mut machine = assemble(scene, own, (cfg, block), view, tx, Manner::EXECUTE, ());
+    let result = MainnetHandler::default().run(&mut machine);
+    finish(machine, result).0
+}
+
+fn assemble<'a, I>(
+    scene: Scene<'a>,
+    own: Own,
+    (cfg, block): (CfgEnv, revm::context::BlockEnv),
+    view: View<'a>,
+    tx: TxEnv,
+    manner: Manner,
+    inspector: I,
+) -> Machine<'a, I> {
+    let spec = cfg.spec;
     let mut context: Ctx<'_> = Context::new(view, spec);
     context = context.with_cfg(cfg);
-    context.set_block(block_env(scene.spec, scene.env));
+    context.set_block(block);
     let eth = EthPrecompiles::new(spec);
     let precompiles = Precompiles {
-        warm: warm_addresses(&eth),
+        warm: warm_addresses(&eth, own),
         eth,
+        own,
         results: scene.results,
         attesters: scene.attesters,
         unknown: manner.unknown,

@@ -177,6 +177,23 @@ pub struct BlockEnv {
     pub excess_blob_gas: u64,
 }
 
+impl BlockEnv {
+    /// Of no block: where another environment stands for it.
+    pub(crate) const fn nowhere() -> Self {
+        Self {
+            number: Height(0),
+            timestamp: 0,
+            base_fee: 0,
+            gas_limit: 0,
+            coinbase: Address::ZERO,
+            prevrandao: B256::ZERO,
+            parent_hash: B256::ZERO,
+            parent_beacon_root: B256::ZERO,
+            excess_blob_gas: 0,
+        }
+    }
+}
+
 /// The environment of the block that follows `parent`, whose state `state` is.
 ///
 /// The base fee follows EIP-1559 on execution gas alone: what the parent's transactions paid for inference is in the

@@ -66,7 +66,7 @@ impl Gateway {
                         &job.request,
                         &answers,
                     );
-                    Ok(found.map(|found| (found, gas))?)
+                    found.map(|found| (found, gas))
                 });
                 let (estimate, gas) = work.await?.map_err(missing)?;
                 let gas = match gas {

@@ -13,6 +13,7 @@ mod node;
 mod replay;
 mod shard;
 mod sim;
+mod statetest;
 mod status;
 mod up;
 
@@ -42,6 +43,7 @@ pub fn run(cli: Cli) -> eyre::Result<()> {
         Command::Log(command) => log::run(command),
         Command::InstallNats => install::run(),
         Command::Replay(args) => replay::run(&args),
+        Command::Statetest(args) => statetest::run(&args),
         Command::Export(args) => chain::export(&args),
         Command::Import(args) => chain::import(&args),
         Command::Config(args) => {

@@ -9,4 +9,5 @@ mod discovery;
 mod kinds;
 mod proofs;
 mod simulate;
+mod statetest;
 mod tampering;
