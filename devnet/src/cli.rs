@@ -43,6 +43,8 @@ pub enum Command {
     Export(ExportArgs),
     /// Make a new data folder of such a file; every block is verified.
     Import(ImportArgs),
+    /// Write what models answered on a devnet as a Solidity contract, for tests that have no devnet.
+    Record(RecordArgs),
     /// Run state tests in the format of ethereum/tests, with the inference precompile and without.
     Statetest(StateTestArgs),
     /// Run some of a devnet's roles in this process; the others run elsewhere, and NATS is between them.
@@ -211,6 +213,27 @@ pub struct ImportArgs {
     #[arg(long, short, value_name = "DIR")]
     pub data: PathBuf,
     /// File to read.
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+}
+
+/// Options of `record`.
+#[derive(Clone, Debug, Args)]
+pub struct RecordArgs {
+    /// JSON-RPC of the devnet.
+    #[arg(
+        long,
+        env = "PENSTOCK_RPC_URL",
+        default_value = "http://127.0.0.1:8545"
+    )]
+    pub rpc_url: String,
+    /// The first block to look at.
+    #[arg(long, default_value_t = 0)]
+    pub from_block: u64,
+    /// The last block to look at. Default: the head.
+    #[arg(long)]
+    pub to_block: Option<u64>,
+    /// Solidity file to write.
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
 }

@@ -12,7 +12,7 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
-import { check, finish } from "./lib.mjs";
+import { artifact, check, finish, number, rows } from "./lib.mjs";
 
 const [url] = process.argv.slice(2);
 const require = createRequire(import.meta.url);
@@ -95,6 +95,57 @@ if (made) {
     assert.match(await run(CAST, "access-list", made.deployedTo, "bump()"), /0x/);
     assert.equal(BigInt(await run(CAST, "storage", made.deployedTo, "0")), 1n);
   });
+
+  if (process.env.PENSTOCK_BIN) {
+    await check("forge: a test replays what a devnet answered", async () => {
+      const risk = rows("risk");
+      cpSync(CONTRACTS, join(project, "src", "penstock"), { recursive: true });
+      const from = Number(await run(CAST, "block-number"));
+      const bytecode = artifact("LoanBook").bytecode;
+      const args = await run(CAST, "abi-encode", "constructor(string,string)", "risk", risk.input);
+      const book = JSON.parse(await run(CAST, "send", "--json", "--private-key", KEY, "--create", bytecode + args.slice(2)));
+      const row = `[${risk.rows[0].input.map(number).map(({ value, decimals }) => `(${value},${decimals})`).join(",")}]`;
+      const request = ["request(uint256,(int128,int128)[])", "5", row];
+      const sent = JSON.parse(await run(CAST, "send", "--json", "--private-key", KEY, book.contractAddress, ...request));
+      assert.equal(sent.status, "0x1");
+      mkdirSync(join(project, "test"), { recursive: true });
+      const file = join(project, "test", "RecordedInference.sol");
+      const recorded = await run(process.env.PENSTOCK_BIN, "record", "--rpc-url", url, "--from-block", String(from), file);
+      assert.match(recorded, /^\d+ answers? /);
+      const calldata = await run(CAST, "calldata", ...request);
+      const other = await run(CAST, "calldata", request[0], "5", row.replace(/\d/, (digit) => String((Number(digit) + 1) % 10)));
+      const score = await run(CAST, "call", book.contractAddress, "loans(uint256)(address,uint64,uint256,int256)", "0");
+      writeFileSync(
+        join(project, "test", "Loan.t.sol"),
+        `// SPDX-License-Identifier: MIT
+pragma solidity ^0.8.24;
+import {LoanBook} from "../src/penstock/demo/LoanBook.sol";
+import {RecordedInference} from "./RecordedInference.sol";
+interface Vm { function etch(address, bytes calldata) external; }
+contract LoanTest {
+    Vm constant vm = Vm(address(uint160(uint256(keccak256("hevm cheat code")))));
+    LoanBook book;
+    function setUp() external {
+        vm.etch(address(0xF4), type(RecordedInference).runtimeCode);
+        book = new LoanBook("risk", ${JSON.stringify(risk.input)});
+    }
+    function testTheRecordedScoreIsRead() external {
+        (bool done,) = address(book).call(hex"${calldata.slice(2)}");
+        require(done, "the loan was refused");
+        (, , , int256 score) = book.loans(0);
+        require(score == ${score.split("\n")[3].split(" ")[0]}, "another score");
+    }
+    function testAnotherCallIsNotRecorded() external {
+        (bool done, bytes memory why) = address(book).call(hex"${other.slice(2)}");
+        require(!done && bytes4(why) == RecordedInference.NotRecorded.selector, "it was answered");
+    }
+}
+`,
+      );
+      const out = await run(FORGE, "test", "--match-contract", "LoanTest");
+      assert.match(out, /2 (tests )?passed/);
+    });
+  }
 
   await check("forge: script, simulated and broadcast", async () => {
     await run(FORGE, "script", "script/Bump.s.sol:Bump", "--broadcast", "--private-key", KEY, "--rpc-url", url);

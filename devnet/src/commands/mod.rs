@@ -10,6 +10,7 @@ mod key;
 pub mod log;
 mod model;
 mod node;
+mod record;
 mod replay;
 mod shard;
 mod sim;
@@ -43,6 +44,7 @@ pub fn run(cli: Cli) -> eyre::Result<()> {
         Command::Log(command) => log::run(command),
         Command::InstallNats => install::run(),
         Command::Replay(args) => replay::run(&args),
+        Command::Record(args) => runtime()?.block_on(record::run(&args)),
         Command::Statetest(args) => statetest::run(&args),
         Command::Export(args) => chain::export(&args),
         Command::Import(args) => chain::import(&args),
