@@ -86,6 +86,13 @@ impl Blocks {
         self.0.read().states.get(&height).cloned()
     }
 
+    /// The oldest state in memory, and how many are kept.
+    pub fn oldest_state(&self) -> (Height, u64) {
+        let recent = self.0.read();
+        let oldest = recent.states.first_key_value().map(|(height, _)| *height);
+        (oldest.unwrap_or_default(), STATES_MAX as u64)
+    }
+
     /// The bloom of a recent block.
     pub fn bloom(&self, height: Height) -> Option<Bloom> {
         self.0.read().blooms.get(&height).copied()

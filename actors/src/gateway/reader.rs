@@ -15,9 +15,9 @@ use penstock_evm::predeploys::{INFERENCE_MARKET, MULTIPLIER_SLOT};
 use penstock_evm::{Results, models, multiplier};
 use penstock_rpc::pipe::{reason_name, stage_name};
 use penstock_rpc::{
-    AnswerView, At, BloomTest, ChainBlock, ChainReader, ConsumedView, InferenceView, MarketView,
-    NumberTensor, Only, Overrides, PendingTx, PoolEntry, ProofView, QueueView, RpcError, ShardView,
-    SimulatedBlock, StageCount, StringTensor, Traced, Tracer,
+    AnswerView, At, BloomTest, ChainBlock, ChainReader, ConsumedView, InferenceView, KeptView,
+    MarketView, NumberTensor, Only, Overrides, PendingTx, PoolEntry, ProofView, QueueView,
+    RpcError, ShardView, SimulatedBlock, StageCount, StringTensor, Traced, Tracer,
 };
 use penstock_rules::ids::{Height, Igas, RequestKey, TxHash};
 use penstock_rules::model::ModelInfo;
@@ -249,6 +249,17 @@ impl ChainReader for Gateway {
             inference_gas: slot(INFERENCE_GAS_SLOT).await?.saturating_to(),
             igas_limit: Gateway::head(self).chain.spec.igas_limit,
         })
+    }
+
+    fn kept(&self) -> KeptView {
+        let config = self.store.config();
+        KeptView {
+            state: (
+                self.store.horizon(),
+                (!config.archive).then_some(config.history_blocks),
+            ),
+            proofs: self.blocks.oldest_state(),
+        }
     }
 
     async fn config(&self) -> Result<EthConfig, RpcError> {

@@ -59,7 +59,9 @@ impl TxSubmitter for Gateway {
 
 /// Whether nobody signed this.
 fn is_unsigned(mut raw: &[u8]) -> bool {
-    TxEnvelope::decode_2718(&mut raw).is_ok_and(|envelope| impersonates(&envelope).is_some())
+    // An envelope ends with `s`, and zero is this byte: few others need to be decoded for it.
+    raw.last() == Some(&alloy_rlp::EMPTY_STRING_CODE)
+        && TxEnvelope::decode_2718(&mut raw).is_ok_and(|envelope| impersonates(&envelope).is_some())
 }
 
 impl Gateway {

@@ -144,6 +144,12 @@ impl Store {
         self.inner.head.read().map(|head| (head.height, head.hash))
     }
 
+    /// How much it keeps.
+    #[must_use]
+    pub fn config(&self) -> StoreConfig {
+        self.inner.config
+    }
+
     /// The lowest height whose state can be read.
     #[must_use]
     pub fn horizon(&self) -> Height {

@@ -50,9 +50,9 @@ pub use errors::{RpcError, simulation};
 pub use eth::call::normalized;
 pub use reader::{
     AnswerView, At, BlockDataError, BloomTest, ChainBlock, ChainReader, ConsumedView,
-    InferenceView, MarketView, NumberTensor, Only, Overrides, PendingTx, PoolEntry, ProofView,
-    QueueView, RequestView, ShardView, SimulatedBlock, SimulatedCall, StageCount, StringTensor,
-    Traced, Tracer,
+    InferenceView, KeptView, MarketView, NumberTensor, Only, Overrides, PendingTx, PoolEntry,
+    ProofView, QueueView, RequestView, ShardView, SimulatedBlock, SimulatedCall, StageCount,
+    StringTensor, Traced, Tracer,
 };
 pub use server::{ServeError, ServerConfig, ServerHandle, serve};
 pub use submitter::TxSubmitter;

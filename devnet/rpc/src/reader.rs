@@ -360,6 +360,15 @@ pub struct MarketView {
     pub igas_limit: Igas,
 }
 
+/// What a node keeps. Blocks, transactions, receipts and logs are kept for ever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeptView {
+    /// The oldest block whose state can be read, and for how many blocks it stays; none: for ever.
+    pub state: (Height, Option<u64>),
+    /// The oldest block whose state can be proved, and for how many blocks it stays.
+    pub proofs: (Height, u64),
+}
+
 /// What watches a run.
 #[derive(Clone, Debug)]
 pub enum Tracer {
@@ -507,6 +516,9 @@ pub trait ChainReader: Send + Sync + 'static {
 
     /// The inference market after a block.
     async fn market(&self, at: At) -> Result<MarketView, RpcError>;
+
+    /// What is kept, and how long.
+    fn kept(&self) -> KeptView;
 
     /// What the chain's rules are (EIP-7910).
     async fn config(&self) -> Result<EthConfig, RpcError>;

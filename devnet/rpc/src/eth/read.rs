@@ -14,7 +14,8 @@ use alloy_rpc_types_eth::{
     TransactionReceipt,
 };
 use alloy_serde::JsonStorageKey;
-use penstock_rules::ids::TxHash;
+use penstock_rules::ids::{Height, TxHash};
+use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -42,9 +43,74 @@ fn chain(table: &mut Table) {
         .add("eth_coinbase", async |api, _| {
             Ok(api.reader.head().header.beneficiary)
         })
+        .add("eth_capabilities", async |api, _| Ok(capabilities(&api)))
         .add("eth_accounts", async |api, _| Ok(senders(&api)))
         .add("eth_requestAccounts", async |api, _| Ok(senders(&api)))
         .add("eth_protocolVersion", async |_, _| Ok("0x44"));
+}
+
+/// What can be asked for, and from which block on (execution-apis 755).
+#[derive(Clone, Debug, Serialize)]
+struct Capabilities {
+    head: HeadJson,
+    state: Resource,
+    tx: Resource,
+    logs: Resource,
+    receipts: Resource,
+    blocks: Resource,
+    stateproofs: Resource,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct HeadJson {
+    number: U64,
+    hash: B256,
+}
+
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Resource {
+    disabled: bool,
+    oldest_block: U64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    delete_strategy: Option<Window>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Window {
+    r#type: &'static str,
+    retention_blocks: u64,
+}
+
+impl Resource {
+    fn new(oldest: Height, window: Option<u64>) -> Self {
+        Self {
+            disabled: false,
+            oldest_block: U64::from(oldest.0),
+            delete_strategy: window.map(|retention_blocks| Window {
+                r#type: "window",
+                retention_blocks,
+            }),
+        }
+    }
+}
+
+fn capabilities(api: &Api) -> Capabilities {
+    let (head, kept) = (api.reader.head(), api.reader.kept());
+    let ever = || Resource::new(Height(0), None);
+    Capabilities {
+        head: HeadJson {
+            number: U64::from(head.header.number),
+            hash: head.hash,
+        },
+        state: Resource::new(kept.state.0, kept.state.1),
+        tx: ever(),
+        logs: ever(),
+        receipts: ever(),
+        blocks: ever(),
+        stateproofs: Resource::new(kept.proofs.0, Some(kept.proofs.1)),
+    }
 }
 
 /// Accounts for which `eth_sendTransaction` sends: clients look for theirs in this list first.

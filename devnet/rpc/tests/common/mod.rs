@@ -16,8 +16,8 @@ use alloy_sol_types::{Revert, SolError};
 use async_trait::async_trait;
 use penstock_rpc::{
     AnswerView, At, BloomTest, ChainBlock, ChainReader, ConsumedView, DevAccounts, DevControl,
-    DumpedAccount, InferenceView, MarketView, NumberTensor, Only, Overrides, PendingTx, PoolEntry,
-    ProofView, QueueView, RequestView, RpcError, ServerConfig, ServerHandle, ShardView,
+    DumpedAccount, InferenceView, KeptView, MarketView, NumberTensor, Only, Overrides, PendingTx,
+    PoolEntry, ProofView, QueueView, RequestView, RpcError, ServerConfig, ServerHandle, ShardView,
     SimulatedBlock, SimulatedCall, StageCount, Traced, Tracer, TxSubmitter, serve,
 };
 use penstock_rules::block::WitnessEntry;
@@ -397,6 +397,13 @@ impl ChainReader for FakeChain {
             inference_gas: 100 * height,
             igas_limit: Igas(1_000),
         })
+    }
+
+    fn kept(&self) -> KeptView {
+        KeptView {
+            state: (Height(1), Some(1_024)),
+            proofs: (Height(1), 128),
+        }
     }
 
     async fn config(&self) -> Result<EthConfig, RpcError> {
