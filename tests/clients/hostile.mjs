@@ -18,6 +18,8 @@ const BATCH = 100;
 const GROWTH_MIB = 512;
 /** Codes that a generated request may get. */
 const CODES = new Set([3, 4, -32000, -32005, -32600, -32601, -32602, -32603]);
+// Those of simulations.
+for (let code = -38026; code <= -38010; code += 1) CODES.add(code);
 
 /** Numerical Recipes' generator: the same requests for the same seed. */
 function random(below) {
@@ -34,7 +36,11 @@ const METHODS = [
   "eth_getStorageValues", "debug_traceTransaction", "debug_traceCall", "debug_traceBlock", "debug_traceBlockByNumber",
   "debug_getRawBlock", "trace_block", "trace_filter", "trace_call", "trace_rawTransaction", "trace_get", "ots_getBlockTransactions",
   "ots_searchTransactionsBefore", "ots_getTransactionBySenderAndNonce", "ots_getContractCreator", "pipe_getTransactionStatus",
-  "pipe_getWitness", "pipe_getAnswer", "txpool_contentFrom", "web3_sha3", "personal_sign", "eth_nonesuch", "", "rpc.nothing",
+  "pipe_getWitness", "pipe_getAnswer", "pipe_getInferenceReceipt", "pipe_getCertificate", "pipe_estimate", "pipe_feeHistory",
+  "eth_simulateV1", "eth_config", "eth_sendUnsignedTransaction", "anvil_setBalance", "anvil_setNonce", "anvil_setCode",
+  "anvil_setStorageAt", "anvil_loadState", "anvil_mine", "anvil_dropTransaction", "hardhat_impersonateAccount", "hardhat_reset",
+  "evm_mine", "evm_snapshot", "evm_revert", "evm_increaseTime", "evm_setNextBlockTimestamp", "evm_setBlockGasLimit",
+  "txpool_contentFrom", "web3_sha3", "personal_sign", "eth_nonesuch", "", "rpc.nothing",
 ];
 const ADDRESS = "0xf39fd6e51aad88f6f4ce6ab8827279cfffb92266";
 
@@ -64,6 +70,8 @@ function value(depth) {
     () => ({ from: ADDRESS, to: ADDRESS, value: value(depth - 1), input: value(depth - 1), accessList: value(depth - 1) }),
     () => ({ fromBlock: value(depth - 1), toBlock: value(depth - 1), topics: value(depth - 1), address: value(depth - 1) }),
     () => ({ tracer: pick(["callTracer", "prestateTracer", "nonesuch", "{}"]), tracerConfig: value(depth - 1) }),
+    () => ({ blockStateCalls: value(depth - 1), validation: value(depth - 1), traceTransfers: value(depth - 1) }),
+    () => [{ calls: value(depth - 1), stateOverrides: value(depth - 1), blockOverrides: value(depth - 1) }],
     () => ({ [ADDRESS]: { balance: value(depth - 1), state: value(depth - 1), code: value(depth - 1) } }),
   ];
   return pick(depth > 0 ? [...leaf, ...tree, ...tree] : leaf)();
