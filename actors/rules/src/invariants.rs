@@ -55,7 +55,7 @@ catalogue! {
     ACCEPTED_STAYS = "I0", "a transaction whose hash was returned is in the pool until a block has it or it is dropped with a reason";
     ATOMIC_GANG = "I1", "a transaction is in a block only with valid attested results for the exact input at its place, and for no other input";
     NO_WAIT = "I2", "a block is on time whatever the shards do";
-    INCLUDED_ONCE = "C1", "a transaction is in at most one block";
+    INCLUDED_ONCE = "C1", "a transaction is in at most one block, unless a person took the state back to before it";
     ONE_BLOCK_PER_HEIGHT = "C2", "every follower has the same block at a height";
     NONCE_ORDER = "C3", "a sender's transactions are included in nonce order, without gaps";
     NOTHING_UNVERIFIED = "C4", "a follower takes no block whose witness it did not verify";
