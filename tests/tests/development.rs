@@ -2,6 +2,7 @@
 
 use alloy_primitives::{Address, U256};
 use alloy_provider::{DynProvider, Provider};
+use penstock_tests::harness::cluster::{Kind, Member, nats, nats_binary, until};
 use penstock_tests::harness::{Devnet, penstock, wallets};
 use serde_json::{Value, json};
 use std::sync::{Arc, Mutex};
@@ -229,4 +230,64 @@ async fn an_exported_chain_is_imported_block_by_block_and_goes_on() {
         let said = penstock(&["replay", "--data", &copy]);
         assert!(said.contains("blocks are equal"), "{said}");
     }
+}
+
+/// The producer is another process than the gateway that is asked, and the gateway's follower verifies what it does.
+#[tokio::test]
+async fn orders_go_over_the_bus_and_every_process_comes_to_the_same_state() {
+    let Some(binary) = nats_binary() else {
+        return;
+    };
+    let dir = tempfile::tempdir().expect("a folder");
+    let server = nats(&binary, dir.path()).await;
+    let node = |name: &str, roles: &str| {
+        let data = dir.path().join(name).join("data");
+        let config = format!(
+            "roles = [{roles}]\ndata = {data:?}\n[chain]\nproducers = 1\n[producer]\nkey = \"derived:0\"\n\
+             [nats]\nurl = \"{}\"\n[health]\nport = 0\n[rpc]\nport = 0\n",
+            server.url()
+        );
+        Member::start(dir.path(), name, Kind::Node, &config, &[])
+    };
+    let worker = node(
+        "worker",
+        "\"mempool\", \"scheduler\", \"producer\", \"gateway\"",
+    );
+    let gateway = node("gateway", "\"gateway\"");
+    for member in [&worker, &gateway] {
+        until("it is ready", || member.is_ready().then_some(()));
+    }
+    let (near, far) = (worker.provider(), gateway.provider());
+    let from = wallets(1)[0].address();
+    let ordered = async |method: &str, params: Value| {
+        let answer = ask(&far, method, params).await;
+        answer.unwrap_or_else(|| panic!("{method} was refused"))
+    };
+    ordered("anvil_setBalance", json!([NOBODY, "0x5"])).await;
+    let id = ordered("evm_snapshot", json!([])).await;
+    ordered("evm_increaseTime", json!([1_000])).await;
+    ordered("evm_setAutomine", json!([false])).await;
+    ordered("anvil_impersonateAccount", json!([NOBODY])).await;
+    ordered("anvil_setBalance", json!([NOBODY, "0xde0b6b3a7640000"])).await;
+    let sent = json!([{ "from": NOBODY, "to": from, "value": "0x1" }]);
+    let hash = ordered("eth_sendTransaction", sent).await;
+    ordered("evm_mine", json!([])).await;
+    let latest = ordered("eth_getBlockByNumber", json!(["latest", false])).await;
+    assert_eq!(latest["transactions"], json!([hash]));
+    assert_eq!(ordered("evm_revert", json!([id])).await, true);
+    let balance = json!([NOBODY, "latest"]);
+    assert_eq!(ordered("eth_getBalance", balance).await, "0x5");
+    let head = ordered("eth_getBlockByNumber", json!(["latest", true])).await;
+    let number = json!([head["number"], true]);
+    for _ in 0..1_000 {
+        if ask(&near, "eth_getBlockByNumber", number.clone())
+            .await
+            .as_ref()
+            == Some(&head)
+        {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("the two processes have different blocks");
 }
