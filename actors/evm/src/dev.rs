@@ -1,6 +1,6 @@
 //! Development methods on the state: what an entry of the log changes, and what an order comes to on a parent.
 //!
-//! See [`penstock_rules::dev`]. **Invariant:** [`apply`] is the only way from an entry into a state, for who builds, who
+//! See [`penstock_rules::dev`]. **Invariant:** `apply` is the only way from an entry into a state, for who builds, who
 //! verifies and who traces, and it takes only what [`allowed`] lets in.
 
 use crate::genesis::GenesisAccount;
@@ -277,7 +277,7 @@ pub fn dump(state: &State) -> BTreeMap<Address, GenesisAccount> {
 /// A transaction in the name of an account whose key nobody here has.
 ///
 /// Its "signature" has the account's address as `r` and zero as `s`: a form that no key makes, and that
-/// [`crate::recover`] takes for what it is on a chain with one producer alone.
+/// [`crate::recover()`] takes for what it is on a chain with one producer alone.
 #[must_use]
 pub fn impersonated(tx: TypedTransaction, from: Address) -> TxEnvelope {
     let signature = Signature::new(from.into_word().into(), U256::ZERO, false);
