@@ -1,6 +1,6 @@
 //! Wires all actors of a devnet into one process.
 //!
-//! Start: store, chain, transport, results, follower, scheduler, shards, mempool with extractor, producer, gateway.
+//! Start: store, chain, transport, results, follower, scheduler, mempool with extractor, producer, gateway, shards.
 //! Stop: in the order of the flow, so that what was accepted goes as far as it can, and nothing new comes.
 
 use crate::base::{Base, DataFolder, name_of};
@@ -113,11 +113,6 @@ impl Node {
             chain.clone(),
         );
         let engine = Engine::choose(config.inference.backend)?;
-        let mut shards = Vec::new();
-        for index in 0..config.inference.shards {
-            let key = genesis::shard_key(config.chain.id, index);
-            shards.push(start_shard(&config, engine, key, &models, &transport)?);
-        }
         let extractor = penstock_actors::extractor::start(
             ExtractorConfig::new(timetable, config.inference.credit_limits()),
             transport.clone(),
@@ -149,12 +144,18 @@ impl Node {
         };
         let gateway = penstock_actors::gateway::start(
             gateway_config,
-            transport,
+            transport.clone(),
             store,
             chain.clone(),
             results,
         )
         .await?;
+        // After all who count what shards do: a shard whose first hello was missed is not known until its next.
+        let mut shards = Vec::new();
+        for index in 0..config.inference.shards {
+            let key = genesis::shard_key(config.chain.id, index);
+            shards.push(start_shard(&config, engine, key, &models, &transport)?);
+        }
         let listen = SocketAddr::new(config.rpc.host, config.rpc.port);
         let rpc = penstock_rpc::serve(
             ServerConfig {
