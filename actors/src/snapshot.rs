@@ -11,7 +11,8 @@
 //!
 //! **Nothing of a snapshot is believed.** Whoever may store a blob can point the name at anything: what does not hold
 //! against the block log is left, and the follower replays the whole log instead.
-//! What lies before the snapshot's block is not there: older blocks, and receipts up to and with that block's.
+//! The block after the snapshot's is executed on its state, so its receipts are known: it is the first of the store.
+//! What lies before it is not there.
 
 use crate::chain::{ChainHandle, ChainHead};
 use alloy_consensus::Header;
@@ -19,7 +20,7 @@ use alloy_primitives::{Address, B256, keccak256};
 use alloy_rlp::Decodable;
 use penstock_evm::attest::signer_of;
 use penstock_evm::state::BLOCK_HASHES;
-use penstock_evm::{ChainSpec, State, recover};
+use penstock_evm::{ChainSpec, ExecutedBlock, State, verify};
 use penstock_rules::block::Block;
 use penstock_rules::ids::{Height, Seq};
 use penstock_rules::state::StateDiff;
@@ -27,6 +28,7 @@ use penstock_store::{NewBlock, Store, StoreError};
 use penstock_wire::messages::Snapshot;
 use penstock_wire::{BlobError, BlobStore, BlockLog, LogError, LogRecord, Transport};
 use penstock_wire::{decode, encode};
+use std::convert::Infallible;
 use std::sync::Arc;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::mpsc;
@@ -135,7 +137,8 @@ async fn read(blobs: &dyn BlobStore, manifest: B256) -> Result<Snapshot, Snapsho
     decode(&bytes).map_err(|error| refused(error.to_string()))
 }
 
-/// Begins an empty store with the newest snapshot, if there is one that holds against the log. Returns its height.
+/// Begins an empty store with the newest snapshot, if there is one that holds against the log. Returns the height of the
+/// first block, which is the one after the snapshot's.
 /// Genesis itself is not looked at: `boot::open` compares the one that the store gets.
 ///
 /// # Errors
@@ -172,19 +175,16 @@ pub async fn restore(
     let ancestors = ancestors(log, snapshot.log_seq, &header)
         .await?
         .map_err(refused)?;
-    let (mut state, mut whole) = (State::empty(), StateDiff::default());
+    let mut state = State::empty();
     for part in &snapshot.parts {
         let bytes = blobs.get(*part).await?;
         let bytes = bytes.ok_or_else(|| refused(format!("part {part} is not there")))?;
         let diff = StateDiff::decode(&mut &bytes[..])
             .map_err(|error| refused(format!("part {part} is malformed: {error}")))?;
+        if let Some(code) = diff.codes.iter().find(|c| keccak256(&c.code) != c.hash) {
+            return Err(refused(format!("code {} hashes to another", code.hash)));
+        }
         state.apply(&diff);
-        whole.accounts.extend(diff.accounts);
-        whole.slots.extend(diff.slots);
-        whole.codes.extend(diff.codes);
-    }
-    if let Some(code) = whole.codes.iter().find(|c| keccak256(&c.code) != c.hash) {
-        return Err(refused(format!("code {} hashes to another", code.hash)));
     }
     let root = state.root();
     if root != header.state_root {
@@ -193,29 +193,72 @@ pub async fn restore(
             header.state_root
         )));
     }
-    let mut senders = Vec::new();
-    for raw in &snapshot.block.transactions {
-        let sender = recover(raw, spec).map_err(|why| refused(format!("{why:?}")))?;
-        senders.push(sender.sender);
+    let mut known = vec![(height, hash)];
+    known.extend(ancestors);
+    for &(height, hash) in &known {
+        state.push_block_hash(height, hash);
     }
-    store.put_ancestors(&ancestors)?;
+    let accounts = state.account_count();
+    let (log_seq, block, first) = next(log, snapshot.log_seq, &header, &state, spec)
+        .await?
+        .ok_or_else(|| refused(format!("no block follows its block {height} yet")))?;
+    let mut whole = StateDiff::default();
+    let Ok(()) = first.state.export(PART_ITEMS, |part| {
+        whole.accounts.extend(part.accounts);
+        whole.slots.extend(part.slots);
+        whole.codes.extend(part.codes);
+        Ok::<_, Infallible>(())
+    });
+    let height = Height(first.header.number);
+    store.put_ancestors(&known)?;
     store.commit(&NewBlock {
         height,
-        hash,
-        block: &snapshot.block,
-        receipts: &[],
-        senders: &senders,
+        hash: first.hash,
+        block: &block,
+        receipts: &first.receipts,
+        senders: &first.senders,
         diff: &whole,
-        log_seq: snapshot.log_seq,
+        log_seq,
     })?;
     info!(
         height = height.0,
-        %hash,
-        accounts = state.account_count(),
+        hash = %first.hash,
+        accounts,
         parts = snapshot.parts.len(),
         "state taken from a snapshot"
     );
     Ok(Some(height))
+}
+
+/// The first valid block after the one of `parent`, which stands at `seq`, where it stands, and what it makes of the
+/// state.
+async fn next(
+    log: &dyn BlockLog,
+    seq: Seq,
+    parent: &Header,
+    state: &State,
+    spec: &ChainSpec,
+) -> Result<Option<(Seq, Block, ExecutedBlock)>, LogError> {
+    let mut from = Seq(seq.0 + 1);
+    loop {
+        let entries = log.read(from, READ_CHUNK as usize).await?;
+        let Some((last, _)) = entries.last() else {
+            return Ok(None);
+        };
+        from = Seq(last.0 + 1);
+        for (seq, record) in entries {
+            let LogRecord::Block(bytes) = record else {
+                continue;
+            };
+            // As every follower does: what is not valid is passed.
+            let Ok(block) = decode::<Block>(&bytes) else {
+                continue;
+            };
+            if let Ok(executed) = verify(state, spec, parent, &block) {
+                return Ok(Some((seq, block, executed)));
+            }
+        }
+    }
 }
 
 /// Hashes of the blocks before `header`, which stands at `seq`, as far back as `BLOCKHASH` reaches: read from the log,
