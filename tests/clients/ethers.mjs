@@ -70,7 +70,9 @@ async function suite(transport, provider, index) {
     const sent = await book.request(1000n, features);
     const receipt = await sent.wait(1, WAIT_S * 1000);
     assert.equal(receipt.status, 1);
-    assert.equal(receipt.blockNumber, before + 1);
+    // Where blocks come by time, one may come while the client still asks and signs.
+    if (process.env.PENSTOCK_TIMED_BLOCKS) assert.ok(receipt.blockNumber > before);
+    else assert.equal(receipt.blockNumber, before + 1);
 
     const [answer, ...others] = answers(receipt);
     assert.equal(others.length, 0);

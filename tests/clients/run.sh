@@ -3,7 +3,8 @@
 #
 #   PENSTOCK_BIN=target/debug/penstock PENSTOCK_VENV=.venv PENSTOCK_VENV_WEB3_8=.venv8 tests/clients/run.sh
 #
-# With PENSTOCK_RPC_URL set, it uses that devnet and starts none. The last line is "N passed, M failed".
+# With PENSTOCK_RPC_URL set, it uses that devnet and starts none; PENSTOCK_TIMED_BLOCKS says that its blocks come by time,
+# so that one may come while a client still asks and signs. The last line is "N passed, M failed".
 set -uo pipefail
 cd "$(dirname "$0")" || exit 1
 

@@ -6,6 +6,7 @@ Its `alpha.infer` must give what ONNX Runtime gives, in one transaction, in the 
 """
 
 import json
+import os
 import sys
 import traceback
 from collections import Counter
@@ -21,6 +22,8 @@ MODELS = ROOT / "devnet" / "models"
 # Account 4 of the devnet's well-known mnemonic.
 KEY = "0x47e179ec197488593b187f80a00eb0da91f1b9d0b13f8733639f19c30a34926a"
 INFERENCE = "0x00000000000000000000000000000000000000F4"
+# Where blocks come by time, one may come while the client still asks and signs.
+TIMED = "PENSTOCK_TIMED_BLOCKS" in os.environ
 # Tolerance of f32 arithmetic in another order of operations: a few units of its 24 bits.
 RELATIVE = 1e-5
 
@@ -69,7 +72,8 @@ def main(url):
         result = alpha.infer(model, mode, {data["input"]: batch})
         receipt = web3.eth.get_transaction_receipt(result.transaction_hash)
         assert receipt["status"] == 1
-        assert receipt["blockNumber"] == before + 1, f"{receipt['blockNumber']} does not follow {before}"
+        next_block = receipt["blockNumber"] == before + 1
+        assert next_block or TIMED and receipt["blockNumber"] > before, f"{receipt['blockNumber']} does not follow {before}"
         abi = json.loads((ROOT / "tests/fixtures/opengradient/InferencePrecompile.abi").read_text())
         precompile = web3.eth.contract(address=Web3.to_checksum_address(INFERENCE), abi=abi)
         logs = [log for log in receipt["logs"] if log["address"] == precompile.address]

@@ -441,6 +441,7 @@ fn eight_hosts_serve_real_clients_and_give_the_answers_of_one_process() {
         } else {
             let output = Command::new(clients.join("run.sh"))
                 .env("PENSTOCK_RPC_URL", &url)
+                .env("PENSTOCK_TIMED_BLOCKS", "1")
                 // Without it, it starts no devnet of its own.
                 .env_remove("PENSTOCK_BIN")
                 .stdin(Stdio::null())
