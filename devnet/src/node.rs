@@ -1,6 +1,6 @@
 //! Wires all actors of a devnet into one process.
 //!
-//! Start: store, chain, transport, results, follower, scheduler, mempool with extractor, producer, gateway, shards.
+//! Start: store, chain, transport, results, follower, scheduler, gateway, mempool with extractor, producer, shards.
 //! Stop: in the order of the flow, so that what was accepted goes as far as it can, and nothing new comes.
 
 use crate::base::{Base, DataFolder, name_of};
@@ -113,6 +113,20 @@ impl Node {
             chain.clone(),
         );
         let engine = Engine::choose(config.inference.backend)?;
+        // Before the mempool: what that says of transactions from before a restart is said once.
+        let gateway_config = GatewayConfig {
+            call_deadline: Duration::from_millis(config.rpc.call_timeout_ms),
+            timetable,
+            ..GatewayConfig::default()
+        };
+        let gateway = penstock_actors::gateway::start(
+            gateway_config,
+            transport.clone(),
+            store.clone(),
+            chain.clone(),
+            results.clone(),
+        )
+        .await?;
         let extractor = penstock_actors::extractor::start(
             ExtractorConfig::new(timetable, config.inference.credit_limits()),
             transport.clone(),
@@ -137,19 +151,6 @@ impl Node {
             results.clone(),
             own,
         );
-        let gateway_config = GatewayConfig {
-            call_deadline: Duration::from_millis(config.rpc.call_timeout_ms),
-            timetable,
-            ..GatewayConfig::default()
-        };
-        let gateway = penstock_actors::gateway::start(
-            gateway_config,
-            transport.clone(),
-            store,
-            chain.clone(),
-            results,
-        )
-        .await?;
         // After all who count what shards do: a shard whose first hello was missed is not known until its next.
         let mut shards = Vec::new();
         for index in 0..config.inference.shards {

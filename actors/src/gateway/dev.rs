@@ -143,12 +143,13 @@ impl Gateway {
     async fn settle(&self) -> Vec<TxHash> {
         let deadline = Instant::now() + self.config.call_deadline;
         loop {
-            let (mut ready, mut moving) = (Vec::new(), false);
+            let (mut ready, mut unknown, mut moving) = (Vec::new(), Vec::new(), false);
             for entry in ChainReader::pool(self).iter().filter(|e| !e.queued) {
                 let hash = entry.tx.tx.hash;
                 match self.statuses.last(hash) {
                     Some(Stage::Ready) => ready.push(hash),
-                    None | Some(Stage::Accepted | Stage::Queued | Stage::Inferring { .. }) => {
+                    None => unknown.push(hash),
+                    Some(Stage::Accepted | Stage::Queued | Stage::Inferring { .. }) => {
                         moving = true;
                     }
                     Some(
@@ -156,7 +157,9 @@ impl Gateway {
                     ) => {}
                 }
             }
-            if !moving || Instant::now() >= deadline {
+            if Instant::now() >= deadline || !moving && unknown.is_empty() {
+                // Of some it was said before this node listened: the producer knows.
+                ready.append(&mut unknown);
                 return ready;
             }
             tokio::time::sleep(LOOK).await;
