@@ -1,6 +1,6 @@
 //! Wires all actors of a devnet into one process.
 //!
-//! Start: store, chain, transport, results, follower, scheduler, gateway, mempool with extractor, producer, shards.
+//! Start: store, chain, transport, results, follower, scheduler, gateway, producer, mempool with extractor, shards.
 //! Stop: in the order of the flow, so that what was accepted goes as far as it can, and nothing new comes.
 
 use crate::base::{Base, DataFolder, name_of};
@@ -113,7 +113,8 @@ impl Node {
             chain.clone(),
         );
         let engine = Engine::choose(config.inference.backend)?;
-        // Before the mempool: what that says of transactions from before a restart is said once.
+        // Gateway and producer hear before the mempool speaks: of transactions from before a restart it says once that they
+        // are ready.
         let gateway_config = GatewayConfig {
             call_deadline: Duration::from_millis(config.rpc.call_timeout_ms),
             timetable,
@@ -127,18 +128,6 @@ impl Node {
             results.clone(),
         )
         .await?;
-        let extractor = penstock_actors::extractor::start(
-            ExtractorConfig::new(timetable, config.inference.credit_limits()),
-            transport.clone(),
-            chain.head(),
-            results.clone(),
-        );
-        let mempool = penstock_actors::mempool::start(
-            Default::default(),
-            transport.clone(),
-            chain.clone(),
-            extractor.clone(),
-        );
         let producer = penstock_actors::producer::start(
             ProducerConfig {
                 timetable,
@@ -150,6 +139,22 @@ impl Node {
             chain.clone(),
             results.clone(),
             own,
+        );
+        // An actor that answered for the second time has polled what it started with: it has subscribed.
+        for _ in 0..2 {
+            producer.send(Leading).await?;
+        }
+        let extractor = penstock_actors::extractor::start(
+            ExtractorConfig::new(timetable, config.inference.credit_limits()),
+            transport.clone(),
+            chain.head(),
+            results.clone(),
+        );
+        let mempool = penstock_actors::mempool::start(
+            Default::default(),
+            transport.clone(),
+            chain.clone(),
+            extractor.clone(),
         );
         // After all who count what shards do: a shard whose first hello was missed is not known until its next.
         let mut shards = Vec::new();
