@@ -328,10 +328,7 @@ impl MempoolActor {
             ctx.address(),
         );
         let serve = async move {
-            let mut inbox = match bus.serve(&subject, GROUP, MAILBOX).await {
-                Ok(inbox) => inbox,
-                Err(error) => panic!("mempool can't serve discards: {error}"),
-            };
+            let mut inbox = listen(&subject, || bus.serve(&subject, GROUP, MAILBOX)).await;
             while let Some(delivery) = inbox.next().await {
                 if addr.send(Discarded(delivery)).await.is_err() {
                     return;

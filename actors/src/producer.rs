@@ -247,10 +247,7 @@ impl ProducerActor {
             ctx.address(),
         );
         let serve = async move {
-            let mut inbox = match bus.serve(&subject, GROUP, ORDERS_MAX).await {
-                Ok(inbox) => inbox,
-                Err(error) => panic!("producer can't serve orders: {error}"),
-            };
+            let mut inbox = listen(&subject, || bus.serve(&subject, GROUP, ORDERS_MAX)).await;
             while let Some(delivery) = inbox.next().await {
                 if addr.send(Asked(delivery)).await.is_err() {
                     return;

@@ -166,6 +166,31 @@ fn shells_never_ignore_the_capacity_of_a_mailbox() {
     }
 }
 
+/// A shell listens through `shell::listen`, which waits for a bus that is away, or gives the error to whoever starts it.
+/// One that panicked ended each node that was cut off while it took over.
+#[test]
+fn shells_wait_for_a_bus_that_is_away() {
+    let mut files = Vec::new();
+    rust_files(&root().join("actors/src"), &mut files);
+    let mut listens = 0;
+    for file in files.iter().filter(|file| !file.ends_with("shell.rs")) {
+        let text = std::fs::read_to_string(file).expect("a source file");
+        for (number, line) in text.lines().enumerate() {
+            if !line.contains("bus.subscribe(") && !line.contains("bus.serve(") {
+                continue;
+            }
+            listens += 1;
+            assert!(
+                line.contains("listen(") || line.trim_end().ends_with(".await?;"),
+                "{}:{}: it does not wait",
+                file.display(),
+                number + 1
+            );
+        }
+    }
+    assert!(listens > 5, "subscriptions were found");
+}
+
 #[test]
 fn release_builds_end_the_process_on_a_panic() {
     let manifest = std::fs::read_to_string(root().join("Cargo.toml")).expect("Cargo.toml");
