@@ -113,8 +113,8 @@ impl Node {
             chain.clone(),
         );
         let engine = Engine::choose(config.inference.backend)?;
-        // Gateway and producer hear before the mempool speaks: of transactions from before a restart it says once that they
-        // are ready.
+        // Gateway and producer before the mempool, which says at once what is ready from before a restart: what they miss
+        // comes again, but later.
         let gateway_config = GatewayConfig {
             call_deadline: Duration::from_millis(config.rpc.call_timeout_ms),
             timetable,
@@ -140,10 +140,6 @@ impl Node {
             results.clone(),
             own,
         );
-        // An actor that answered for the second time has polled what it started with: it has subscribed.
-        for _ in 0..2 {
-            producer.send(Leading).await?;
-        }
         let extractor = penstock_actors::extractor::start(
             ExtractorConfig::new(timetable, config.inference.credit_limits()),
             transport.clone(),

@@ -138,8 +138,9 @@ impl Gateway {
         decode(&bytes).map_err(|error| RpcError::Internal(error.to_string()))
     }
 
-    /// Waits until what this node took of executable transactions is ready or can't be now; gives what is ready. A block
-    /// never waits for inference: it is who asks for the block that waits, as long as a call would.
+    /// Waits until what this node took of executable transactions is ready or can't be now; gives what is ready, and after
+    /// the deadline also what it has heard nothing of. A block never waits for inference: it is who asks for the block that
+    /// waits, as long as a call would.
     async fn settle(&self) -> Vec<TxHash> {
         let deadline = Instant::now() + self.config.call_deadline;
         loop {

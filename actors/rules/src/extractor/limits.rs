@@ -3,6 +3,10 @@
 use super::credit::CreditLimits;
 use crate::ids::Micros;
 
+/// How often what is ready is said again where no head comes. 2 s: a block that waits for a lost message comes this late
+/// at most.
+pub const READY_REPEAT_IDLE: Micros = Micros::from_secs(2);
+
 /// Limits of the extractor. Each default says its reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -30,7 +34,7 @@ pub struct Limits {
     pub repeat_max: Micros,
     /// A ready transaction is said again on a head, if that is this long ago. 250 ms: not at each block of a fast devnet.
     pub ready_repeat: Micros,
-    /// The same without a head. 2 s: a block that waits for a lost message comes this late at most.
+    /// The same without a head.
     pub ready_repeat_idle: Micros,
     /// Ready transactions that are said again at one head or tick. 1,024: a full block's.
     pub ready_repeats_max: usize,
@@ -59,7 +63,7 @@ impl Default for Limits {
             repeat_min: Micros::from_secs(1),
             repeat_max: Micros::from_secs(8),
             ready_repeat: Micros::from_millis(250),
-            ready_repeat_idle: Micros::from_secs(2),
+            ready_repeat_idle: READY_REPEAT_IDLE,
             ready_repeats_max: 1_024,
             invalid_looks_max: 8,
             look_pause_min: Micros::from_millis(100),

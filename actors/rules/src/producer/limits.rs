@@ -1,5 +1,6 @@
 //! Numbers of the producer.
 
+use crate::extractor::READY_REPEAT_IDLE;
 use crate::ids::Micros;
 
 /// How long before its slot a block's building begins at most, in µs; a fifth of the slot at most. An inference executes
@@ -31,14 +32,16 @@ pub const CANDIDATES_MAX: usize = 50_000;
 /// Orders of people that wait at most: a test suite sends one at a time, and each is a block.
 pub const ORDERS_MAX: usize = 256;
 
-/// How long an order waits for transactions that its asker knows to be ready, in µs: the news of them is on its way
-/// over the same bus, so milliseconds; a message that was lost is repeated within seconds, and is not worth the wait.
-pub const WANTED_PATIENCE: Micros = Micros::from_millis(500);
+/// How long an order waits for transactions that its asker knows to be ready, in µs. The news of them is on its way over
+/// the same bus, so milliseconds; a message that was lost, at a restart say, is repeated, and without it the block would
+/// be empty.
+pub const WANTED_PATIENCE: Micros = Micros::from_secs(3);
 
 /// How long an order waits at all, in µs: for a producer that takes over at its start. Its asker waits a little longer.
 pub const ORDER_PATIENCE: Micros = Micros::from_secs(8);
 
-const _: () = assert!(WANTED_PATIENCE.0 < ORDER_PATIENCE.0);
+const _: () =
+    assert!(READY_REPEAT_IDLE.0 < WANTED_PATIENCE.0 && WANTED_PATIENCE.0 < ORDER_PATIENCE.0);
 const _: () = assert!(SEAL_LEAD_MAX.0 < BUILD_LEAD_MAX.0);
 const _: () = assert!(TAKE_OVER_RETRY.0 < STANDBY_PATIENCE_MIN.0);
 const _: () = assert!(APPEND_RETRY.0 < TAKE_OVER_RETRY.0);

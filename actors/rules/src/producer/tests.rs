@@ -1,5 +1,7 @@
+use super::limits::WANTED_PATIENCE;
 use super::*;
 use crate::dev::MineTime;
+use crate::extractor::READY_REPEAT_IDLE;
 use crate::ids::{Igas, RequestKey};
 use crate::tx::PoolTx;
 use alloy_primitives::{Address, Bytes, U256};
@@ -497,15 +499,18 @@ fn nothing_is_made_by_hand_until_it_is_ordered_and_a_change_takes_no_transaction
 #[test]
 fn an_order_waits_a_moment_for_what_its_asker_knows_to_be_ready() {
     let mut producer = leader(Timetable::Manual);
-    let wait = [Effect::WakeAt(Micros::from_millis(500))];
+    let wait = [Effect::WakeAt(WANTED_PATIENCE)];
     assert_eq!(run(&mut producer, 0, ordered(1, mine(&[1, 2]))), wait);
     assert_eq!(run(&mut producer, 1, Event::Ready(ready(1, 20))), wait);
     let effects = run(&mut producer, 2, Event::Ready(ready(2, 20)));
     assert!(matches!(&effects[..], [Effect::Build { candidates, .. }] if candidates.len() == 2));
-    // What does not come is not waited for any longer.
+    // A message that was lost comes again, and is waited for: the block was empty after a restart. What does not come then
+    // is not waited for any longer.
     let mut producer = leader(Timetable::Manual);
     run(&mut producer, 0, ordered(1, mine(&[3])));
-    attempt_of(&run(&mut producer, 500, Event::Tick));
+    let repeated = READY_REPEAT_IDLE.0 / 1_000;
+    assert_eq!(run(&mut producer, repeated, Event::Tick), wait);
+    attempt_of(&run(&mut producer, WANTED_PATIENCE.0 / 1_000, Event::Tick));
 }
 
 #[test]
