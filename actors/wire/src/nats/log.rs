@@ -450,6 +450,10 @@ impl BlockLog for NatsLog {
                 }
                 let look = Duration::from_millis(LOOK_MS);
                 let woken = tokio::time::timeout(look, wakes.next()).await;
+                if matches!(woken, Ok(None)) {
+                    // The client is closed for good: nothing can be read any more.
+                    return;
+                }
                 if woken.is_err() {
                     // Nobody woke us: see that the log is still the same, and no shorter than what was read.
                     let last = match inner.look().await {
