@@ -79,27 +79,43 @@ impl<'de> Deserialize<'de> for SlotKey {
     }
 }
 
+/// A number as clients send it.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Form<N> {
+    Number(N),
+    Text(String),
+}
+
+impl<N> Form<N> {
+    /// A number, a decimal string or a hex string. `what` it should be stands in the error.
+    fn read<T, E, F: de::Error>(
+        self,
+        what: &str,
+        of: impl Fn(N) -> T,
+        digits: impl Fn(&str, u32) -> Result<T, E>,
+    ) -> Result<T, F> {
+        match self {
+            Self::Number(value) => Ok(of(value)),
+            Self::Text(text) => match text.strip_prefix("0x") {
+                Some(hex) => digits(hex, 16),
+                None => digits(&text, 10),
+            }
+            .map_err(|_| de::Error::custom(format_args!("not a {what}"))),
+        }
+    }
+}
+
 /// A count that clients send as a number, a decimal string or a hex string.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Count(pub u64);
 
 impl<'de> Deserialize<'de> for Count {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged)]
-        enum Form {
-            Number(u64),
-            Text(String),
-        }
-        match Form::deserialize(deserializer)? {
-            Form::Number(value) => Ok(Self(value)),
-            Form::Text(text) => match text.strip_prefix("0x") {
-                Some(digits) => u64::from_str_radix(digits, 16),
-                None => text.parse(),
-            }
-            .map(Self)
-            .map_err(|_| de::Error::custom("not a count")),
-        }
+        let form = Form::deserialize(deserializer)?;
+        form.read("count", Self, |text, radix| {
+            u64::from_str_radix(text, radix).map(Self)
+        })
     }
 }
 
@@ -109,21 +125,10 @@ pub struct Number(pub i64);
 
 impl<'de> Deserialize<'de> for Number {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged)]
-        enum Form {
-            Number(i64),
-            Text(String),
-        }
-        match Form::deserialize(deserializer)? {
-            Form::Number(value) => Ok(Self(value)),
-            Form::Text(text) => match text.strip_prefix("0x") {
-                Some(digits) => i64::from_str_radix(digits, 16),
-                None => text.parse(),
-            }
-            .map(Self)
-            .map_err(|_| de::Error::custom("not a number")),
-        }
+        let form = Form::deserialize(deserializer)?;
+        form.read("number", Self, |text, radix| {
+            i64::from_str_radix(text, radix).map(Self)
+        })
     }
 }
 
@@ -133,21 +138,11 @@ pub struct Quantity(pub U256);
 
 impl<'de> Deserialize<'de> for Quantity {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged)]
-        enum Form {
-            Number(u64),
-            Text(String),
-        }
-        match Form::deserialize(deserializer)? {
-            Form::Number(value) => Ok(Self(U256::from(value))),
-            Form::Text(text) => match text.strip_prefix("0x") {
-                Some(digits) => U256::from_str_radix(digits, 16),
-                None => U256::from_str_radix(&text, 10),
-            }
-            .map(Self)
-            .map_err(|_| de::Error::custom("not a quantity of 32 bytes")),
-        }
+        let form = Form::<u64>::deserialize(deserializer)?;
+        let of = |value| Self(U256::from(value));
+        form.read("quantity of 32 bytes", of, |text, radix| {
+            U256::from_str_radix(text, radix.into()).map(Self)
+        })
     }
 }
 
