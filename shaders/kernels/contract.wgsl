@@ -1,46 +1,13 @@
 // Dot products of fixed-point rows: out[b, i, j] = sum over k of a[b, i, k] * b[b, j, k]. Register tile.
 //
-// Libraries:   float, fixed, tile, step
-// Layout:      params 2 m, 3 n, 4 k, 5 a, 6 exponents of a, 7 b, 8 exponents of b, 9 result (offsets in words),
-//              10 batch dimensions, 11 sum of the units of a and b, 12 whether the result is the sum itself,
-//              16 to 23 the dimensions, 24 to 31 rows of a per step of each, 32 to 39 rows of b;
+// Libraries:   float, fixed, tile, step, operands
+// Layout:      params as in lib/operands;
 //              a work item is a tile of ROWS by 4 results, columns fastest, then rows, then batches
 // Dispatch:    ceil(batches * ceil(m / ROWS) * ceil(n / 4) / 64) workgroups
-// Overrides:   ROWS of a tile, 1 to 4; A_SPACE and B_SPACE, where the operands stand; NARROW of lib/tile
+// Overrides:   ROWS of a tile, 1 to 4; A_SPACE and B_SPACE of lib/operands; NARROW of lib/tile
 // Reference:   src/cpu (Contract), src/num/fixed.rs
 
 override ROWS: u32 = 4u;
-override A_SPACE: u32 = 0u;
-override B_SPACE: u32 = 0u;
-
-const M: u32 = 2u;
-const N: u32 = 3u;
-const K: u32 = 4u;
-const A: u32 = 5u;
-const A_EXPONENT: u32 = 6u;
-const B: u32 = 7u;
-const B_EXPONENT: u32 = 8u;
-const OUT: u32 = 9u;
-const BATCH_RANK: u32 = 10u;
-const UNITS: u32 = 11u;
-const WHOLE: u32 = 12u;
-const BATCH: u32 = 16u;
-const A_ROWS: u32 = 24u;
-const B_ROWS: u32 = 32u;
-
-fn a_word(at: u32) -> u32 {
-  if (A_SPACE == 0u) {
-    return arena[at];
-  }
-  return weights[at];
-}
-
-fn b_word(at: u32) -> u32 {
-  if (B_SPACE == 0u) {
-    return arena[at];
-  }
-  return weights[at];
-}
 
 @compute @workgroup_size(64)
 fn main(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
@@ -57,16 +24,9 @@ fn main(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroup
   let row_tile = item / tiles_n;
   let row = (row_tile % tiles_m) * ROWS;
   let batch = row_tile / tiles_m;
-  var a_row = row;
-  var b_row = 0u;
-  var rest = batch;
-  for (var d = params[BATCH_RANK]; d > 0u; d--) {
-    let extent = params[BATCH + d - 1u];
-    let step = rest % extent;
-    rest = rest / extent;
-    a_row += step * params[A_ROWS + d - 1u];
-    b_row += step * params[B_ROWS + d - 1u];
-  }
+  let rows = batch_rows(batch);
+  let a_row = row + rows.x;
+  let b_row = rows.y;
   // Rows and columns beyond the edge repeat the last one, and are not stored.
   let columns = vec4<u32>(b_row) + min(vec4<u32>(column) + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(n - 1u));
   let b_at = vec4<u32>(params[B]) + columns * k_all;

@@ -3,44 +3,13 @@
 // An element that is read is used for 8 results. Where registers are few they stand in the nearest cache, which a software
 // adapter does not mind: it reads memory one lane at a time.
 //
-// Libraries:   float, fixed, tile, step
+// Libraries:   float, fixed, tile, step, operands
 // Layout:      as contract.wgsl; a work item is a tile of ROWS by 8 results, columns fastest, then rows, then batches
 // Dispatch:    ceil(batches * ceil(m / ROWS) * ceil(n / 8) / 64) workgroups
-// Overrides:   ROWS of a tile, 1 to 8; A_SPACE and B_SPACE, where the operands stand; NARROW of lib/tile
+// Overrides:   ROWS of a tile, 1 to 8; A_SPACE and B_SPACE of lib/operands; NARROW of lib/tile
 // Reference:   src/cpu (Contract), src/num/fixed.rs
 
 override ROWS: u32 = 8u;
-override A_SPACE: u32 = 0u;
-override B_SPACE: u32 = 0u;
-
-const M: u32 = 2u;
-const N: u32 = 3u;
-const K: u32 = 4u;
-const A: u32 = 5u;
-const A_EXPONENT: u32 = 6u;
-const B: u32 = 7u;
-const B_EXPONENT: u32 = 8u;
-const OUT: u32 = 9u;
-const BATCH_RANK: u32 = 10u;
-const UNITS: u32 = 11u;
-const WHOLE: u32 = 12u;
-const BATCH: u32 = 16u;
-const A_ROWS: u32 = 24u;
-const B_ROWS: u32 = 32u;
-
-fn a_word(at: u32) -> u32 {
-  if (A_SPACE == 0u) {
-    return arena[at];
-  }
-  return weights[at];
-}
-
-fn b_word(at: u32) -> u32 {
-  if (B_SPACE == 0u) {
-    return arena[at];
-  }
-  return weights[at];
-}
 
 // Digits of one element of each of four rows.
 fn column_digits(at: vec4<u32>) -> Digits {
@@ -62,16 +31,9 @@ fn main(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroup
   let row_tile = item / tiles_n;
   let row = (row_tile % tiles_m) * ROWS;
   let batch = row_tile / tiles_m;
-  var a_row = row;
-  var b_row = 0u;
-  var rest = batch;
-  for (var d = params[BATCH_RANK]; d > 0u; d--) {
-    let extent = params[BATCH + d - 1u];
-    let step = rest % extent;
-    rest = rest / extent;
-    a_row += step * params[A_ROWS + d - 1u];
-    b_row += step * params[B_ROWS + d - 1u];
-  }
+  let rows = batch_rows(batch);
+  let a_row = row + rows.x;
+  let b_row = rows.y;
   // Rows and columns beyond the edge repeat the last one, and are not stored.
   let lanes = vec4<u32>(0u, 1u, 2u, 3u);
   let last = vec4<u32>(n - 1u);

@@ -3,29 +3,11 @@
 // A workgroup makes TILE by TILE results. Its invocations bring SLAB elements of each row and column into shared memory,
 // split into digits, and each makes 4 by 4 results of them: an element is read once per TILE results.
 //
-// Libraries:   float, fixed, tile, step
+// Libraries:   float, fixed, tile, step, operands
 // Layout:      as contract.wgsl; a work item is a tile of TILE by TILE results, columns fastest, then rows, then batches
 // Dispatch:    one workgroup per work item
-// Overrides:   A_SPACE and B_SPACE, where the operands stand; NARROW of lib/tile
+// Overrides:   A_SPACE and B_SPACE of lib/operands; NARROW of lib/tile
 // Reference:   src/cpu (Contract), src/num/fixed.rs
-
-override A_SPACE: u32 = 0u;
-override B_SPACE: u32 = 0u;
-
-const M: u32 = 2u;
-const N: u32 = 3u;
-const K: u32 = 4u;
-const A: u32 = 5u;
-const A_EXPONENT: u32 = 6u;
-const B: u32 = 7u;
-const B_EXPONENT: u32 = 8u;
-const OUT: u32 = 9u;
-const BATCH_RANK: u32 = 10u;
-const UNITS: u32 = 11u;
-const WHOLE: u32 = 12u;
-const BATCH: u32 = 16u;
-const A_ROWS: u32 = 24u;
-const B_ROWS: u32 = 32u;
 
 // Rows and columns of a workgroup's results.
 const TILE: u32 = 32u;
@@ -41,20 +23,6 @@ var<workgroup> a_high: array<vec4<i32>, 128>;
 var<workgroup> a_low: array<vec4<i32>, 128>;
 var<workgroup> b_high: array<vec4<i32>, 128>;
 var<workgroup> b_low: array<vec4<i32>, 128>;
-
-fn a_word(at: u32) -> u32 {
-  if (A_SPACE == 0u) {
-    return arena[at];
-  }
-  return weights[at];
-}
-
-fn b_word(at: u32) -> u32 {
-  if (B_SPACE == 0u) {
-    return arena[at];
-  }
-  return weights[at];
-}
 
 @compute @workgroup_size(64)
 fn main(
@@ -76,16 +44,9 @@ fn main(
   let row_tile = item / tiles_n;
   let first_row = (row_tile % tiles_m) * TILE;
   let batch = row_tile / tiles_m;
-  var a_row = 0u;
-  var b_row = 0u;
-  var rest = batch;
-  for (var d = params[BATCH_RANK]; d > 0u; d--) {
-    let extent = params[BATCH + d - 1u];
-    let step = rest % extent;
-    rest = rest / extent;
-    a_row += step * params[A_ROWS + d - 1u];
-    b_row += step * params[B_ROWS + d - 1u];
-  }
+  let rows = batch_rows(batch);
+  let a_row = rows.x;
+  let b_row = rows.y;
   // What this invocation brings: one k of a slab, four rows at two places of the tile. Rows and columns beyond the edge
   // repeat the last one, and are not stored.
   let lanes = vec4<u32>(0u, 1u, 2u, 3u);

@@ -3,48 +3,17 @@
 // For few rows: a workgroup makes ROWS by 4 results, its invocations each a part of every sum, and neighbours read
 // neighbouring elements. The parts are integers of 64 bits, so their order does not matter.
 //
-// Libraries:   float, fixed, tile, step
+// Libraries:   float, fixed, tile, step, operands
 // Layout:      as contract.wgsl; a work item is a tile of ROWS by 4 results, columns fastest, then rows, then batches
 // Dispatch:    one workgroup per work item
-// Overrides:   ROWS of a tile, 1 to 4; A_SPACE and B_SPACE, where the operands stand; NARROW of lib/tile
+// Overrides:   ROWS of a tile, 1 to 4; A_SPACE and B_SPACE of lib/operands; NARROW of lib/tile
 // Reference:   src/cpu (Contract), src/num/fixed.rs
 
 override ROWS: u32 = 4u;
-override A_SPACE: u32 = 0u;
-override B_SPACE: u32 = 0u;
-
-const M: u32 = 2u;
-const N: u32 = 3u;
-const K: u32 = 4u;
-const A: u32 = 5u;
-const A_EXPONENT: u32 = 6u;
-const B: u32 = 7u;
-const B_EXPONENT: u32 = 8u;
-const OUT: u32 = 9u;
-const BATCH_RANK: u32 = 10u;
-const UNITS: u32 = 11u;
-const WHOLE: u32 = 12u;
-const BATCH: u32 = 16u;
-const A_ROWS: u32 = 24u;
-const B_ROWS: u32 = 32u;
 
 // The parts of one row's four sums, by invocation.
 var<workgroup> part_low: array<vec4<u32>, 64>;
 var<workgroup> part_high: array<vec4<u32>, 64>;
-
-fn a_word(at: u32) -> u32 {
-  if (A_SPACE == 0u) {
-    return arena[at];
-  }
-  return weights[at];
-}
-
-fn b_word(at: u32) -> u32 {
-  if (B_SPACE == 0u) {
-    return arena[at];
-  }
-  return weights[at];
-}
 
 @compute @workgroup_size(64)
 fn main(
@@ -66,16 +35,9 @@ fn main(
   let row_tile = item / tiles_n;
   let row = (row_tile % tiles_m) * ROWS;
   let batch = row_tile / tiles_m;
-  var a_row = row;
-  var b_row = 0u;
-  var rest = batch;
-  for (var d = params[BATCH_RANK]; d > 0u; d--) {
-    let extent = params[BATCH + d - 1u];
-    let step = rest % extent;
-    rest = rest / extent;
-    a_row += step * params[A_ROWS + d - 1u];
-    b_row += step * params[B_ROWS + d - 1u];
-  }
+  let rows = batch_rows(batch);
+  let a_row = row + rows.x;
+  let b_row = rows.y;
   // Rows and columns beyond the edge repeat the last one, and are not stored.
   let columns = vec4<u32>(b_row) + min(vec4<u32>(column) + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(n - 1u));
   let b_at = vec4<u32>(params[B]) + columns * k_all;

@@ -57,6 +57,7 @@ const WIDE: Library = library!("wide");
 const STEP: Library = library!("step");
 const MAP: Library = library!("map");
 const TILE: Library = library!("tile");
+const OPERANDS: Library = library!("operands");
 const WINDOW: Library = library!("window");
 
 macro_rules! kernel {
@@ -110,10 +111,12 @@ impl Kernel {
             Self::Fold => kernel!("fold", &[FLOAT, STEP]),
             Self::Pick => kernel!("pick", &[FLOAT, FIXED, WIDE, STEP]),
             Self::Quantise => kernel!("quantise", &[FLOAT, FIXED, STEP]),
-            Self::Contract => kernel!("contract", &[FLOAT, FIXED, TILE, STEP]),
-            Self::ContractLarge => kernel!("contract_large", &[FLOAT, FIXED, TILE, STEP]),
-            Self::ContractShared => kernel!("contract_shared", &[FLOAT, FIXED, TILE, STEP]),
-            Self::ContractSplit => kernel!("contract_split", &[FLOAT, FIXED, TILE, STEP]),
+            Self::Contract => kernel!("contract", &[FLOAT, FIXED, TILE, STEP, OPERANDS]),
+            Self::ContractLarge => kernel!("contract_large", &[FLOAT, FIXED, TILE, STEP, OPERANDS]),
+            Self::ContractShared => {
+                kernel!("contract_shared", &[FLOAT, FIXED, TILE, STEP, OPERANDS])
+            }
+            Self::ContractSplit => kernel!("contract_split", &[FLOAT, FIXED, TILE, STEP, OPERANDS]),
             Self::Conv => kernel!("conv", &[FLOAT, FIXED, TILE, STEP, WINDOW]),
             Self::Pool => kernel!("pool", &[FLOAT, STEP, WINDOW]),
             Self::Trees => kernel!("trees", &[FLOAT, STEP]),
