@@ -26,6 +26,11 @@ def run(tests):
         check(test.__name__.replace("_", " "), test)
 
 
+def failed():
+    """Whether a test failed so far."""
+    return bool(_failed)
+
+
 def finish():
     """Prints the line that tests/run.sh counts, and ends the process."""
     print(f"{len(_passed)} passed, {len(_failed)} failed")

@@ -234,7 +234,7 @@ def main():
     try:
         harness.run(tests(net))
     finally:
-        if harness._failed:
+        if harness.failed():
             for machine in net.machines:
                 if machine.init:
                     for unit in ("penstock-nats", "penstock-node", "penstock-shard"):

@@ -130,12 +130,6 @@ impl Server {
             let _ = child.wait();
         }
     }
-
-    /// What it logged.
-    #[must_use]
-    pub fn log(&self) -> String {
-        std::fs::read_to_string(&self.log).unwrap_or_default()
-    }
 }
 
 impl Drop for Server {
