@@ -2,6 +2,7 @@
 //!
 //! **Absent on purpose:** delivery guarantees. A message may be lost, doubled and late; machines repeat what matters.
 
+use crate::trace::TraceParent;
 use async_trait::async_trait;
 use bytes::Bytes;
 use std::sync::Arc;
@@ -73,6 +74,8 @@ pub struct Delivery {
     pub payload: Bytes,
     /// Where an answer goes, if one is waited for. Opaque: for [`Bus::reply`].
     pub reply: Option<String>,
+    /// Whose transactions it serves, as its sender says.
+    pub traces: Vec<TraceParent>,
 }
 
 /// A bounded inbox. Dropping it ends the subscription.
@@ -179,7 +182,21 @@ pub trait Bus: Send + Sync + 'static {
     /// # Errors
     /// Where the message is too large, the subject malformed or forbidden, or the bus closed. That it was sent does
     /// not say that it arrives.
-    async fn publish(&self, subject: &str, payload: Bytes) -> Result<(), BusError>;
+    async fn publish(&self, subject: &str, payload: Bytes) -> Result<(), BusError> {
+        self.publish_traced(subject, payload, &[]).await
+    }
+
+    /// As [`Bus::publish`], with the trace context of the transactions that the message serves: the first
+    /// [`TRACES_MAX`](crate::trace::TRACES_MAX) travel.
+    ///
+    /// # Errors
+    /// As [`Bus::publish`].
+    async fn publish_traced(
+        &self,
+        subject: &str,
+        payload: Bytes,
+        traces: &[TraceParent],
+    ) -> Result<(), BusError>;
 
     /// Subscribes to all subjects that match `pattern` (`*` one token, `>` the rest), with room for `capacity`
     /// messages.

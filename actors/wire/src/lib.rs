@@ -23,6 +23,7 @@ pub mod blob;
 pub mod bus;
 pub mod log;
 pub mod queue;
+pub mod trace;
 
 pub mod memory;
 pub mod nats;

@@ -2,7 +2,9 @@
 
 use super::{Backend, PATIENCE, soon, until};
 use crate::codec::MESSAGE_BYTES_MAX;
+use crate::trace::{TRACES_MAX, TraceParent};
 use crate::{Bus, BusError, Subscription};
+use alloy_primitives::B256;
 use bytes::Bytes;
 use std::time::Duration;
 
@@ -14,6 +16,23 @@ async fn next(subscription: &mut Subscription) -> (String, Bytes) {
     let delivery = soon("a message", subscription.next()).await;
     let delivery = delivery.expect("the bus is open");
     (delivery.subject, delivery.payload)
+}
+
+pub(super) async fn a_message_carries_the_trace_context_that_it_was_sent_with(
+    backend: &mut dyn Backend,
+) {
+    let (a, b) = (backend.connect().await.bus, backend.connect().await.bus);
+    let mut inbox = b.subscribe("traced", 16).await.expect("good");
+    let many: Vec<_> = (0..TRACES_MAX + 3)
+        .map(|n| TraceParent::of(B256::repeat_byte(1 + n as u8), "test"))
+        .collect();
+    for traces in [&many[..1], &many[..2], &many[..], &[]] {
+        let sent = a.publish_traced("traced", text("news"), traces).await;
+        sent.expect("good");
+        let delivery = soon("a message", inbox.next()).await.expect("open");
+        assert_eq!(delivery.payload, text("news"));
+        assert_eq!(delivery.traces, traces[..traces.len().min(TRACES_MAX)]);
+    }
 }
 
 pub(super) async fn a_message_reaches_every_subscription_that_matches(backend: &mut dyn Backend) {

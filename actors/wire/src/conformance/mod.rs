@@ -246,6 +246,7 @@ macro_rules! cases {
 
 cases! {
     bus::a_message_reaches_every_subscription_that_matches,
+    bus::a_message_carries_the_trace_context_that_it_was_sent_with,
     bus::a_subscription_is_live_when_subscribe_returns,
     bus::a_queue_group_gets_each_message_once,
     bus::a_request_is_answered_once_or_fails_by_its_reason,

@@ -3,6 +3,7 @@
 use crate::bus::{Bus, BusError, Delivery, Inbox, Offered, Subscription};
 use crate::codec::MESSAGE_BYTES_MAX;
 use crate::subjects::{is_pattern, is_subject, matches};
+use crate::trace::{TRACES_MAX, TraceParent};
 use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -181,12 +182,18 @@ fn check(subject: &str, payload: &Bytes) -> Result<(), BusError> {
 
 #[async_trait]
 impl Bus for MemoryBus {
-    async fn publish(&self, subject: &str, payload: Bytes) -> Result<(), BusError> {
+    async fn publish_traced(
+        &self,
+        subject: &str,
+        payload: Bytes,
+        traces: &[TraceParent],
+    ) -> Result<(), BusError> {
         check(subject, &payload)?;
         self.inner.lock().deliver(&Delivery {
             subject: subject.into(),
             payload,
             reply: None,
+            traces: traces.iter().copied().take(TRACES_MAX).collect(),
         });
         Ok(())
     }
@@ -225,6 +232,7 @@ impl Bus for MemoryBus {
                 subject: subject.into(),
                 payload,
                 reply: Some(format!("{REPLY_PREFIX}{id}")),
+                traces: Vec::new(),
             });
             // The waiter locks when it is dropped, so not before the lock is given back.
             drop(inner);

@@ -4,6 +4,7 @@ use super::Link;
 use super::events::Denied;
 use crate::bus::{Bus, BusError, Delivery, Inbox, Offered, Subscription};
 use crate::subjects::{is_pattern, is_subject};
+use crate::trace::{TRACE_HEADER, TRACES_MAX, TraceParent};
 use async_nats::{HeaderMap, RequestErrorKind, Subscriber};
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -131,6 +132,7 @@ impl Pump {
                 subject: message.subject.to_string(),
                 payload: message.payload,
                 reply: reply.as_ref().map(ToString::to_string),
+                traces: traces_of(message.headers.as_ref()),
             };
             match self.inbox.offer(delivery) {
                 Offered::Taken => {}
@@ -205,10 +207,26 @@ impl InboxToken for async_nats::Client {
 
 #[async_trait]
 impl Bus for NatsBus {
-    async fn publish(&self, subject: &str, payload: Bytes) -> Result<(), BusError> {
+    async fn publish_traced(
+        &self,
+        subject: &str,
+        payload: Bytes,
+        traces: &[TraceParent],
+    ) -> Result<(), BusError> {
         self.check(subject, &payload)?;
-        let sent = self.link.client.publish(subject.to_owned(), payload);
-        sent.await.map_err(io)
+        let client = &self.link.client;
+        let subject = subject.to_owned();
+        let sent = match traces {
+            [] => client.publish(subject, payload).await,
+            traces => {
+                let mut headers = HeaderMap::new();
+                for trace in traces.iter().take(TRACES_MAX) {
+                    headers.append(TRACE_HEADER, trace.to_string());
+                }
+                client.publish_with_headers(subject, headers, payload).await
+            }
+        };
+        sent.map_err(io)
     }
 
     async fn subscribe(&self, pattern: &str, capacity: usize) -> Result<Subscription, BusError> {
@@ -267,6 +285,16 @@ impl Bus for NatsBus {
         let sent = self.link.client.publish(reply.clone(), payload);
         sent.await.map_err(io)
     }
+}
+
+/// Trace context that a message carries. What is malformed is nobody's concern but its sender's.
+fn traces_of(headers: Option<&HeaderMap>) -> Vec<TraceParent> {
+    let values = headers.map(|headers| headers.get_all(TRACE_HEADER));
+    let parsed = values.into_iter().flatten();
+    parsed
+        .filter_map(|value| value.as_str().parse().ok())
+        .take(TRACES_MAX)
+        .collect()
 }
 
 fn has_header(headers: &Option<HeaderMap>) -> bool {
