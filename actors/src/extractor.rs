@@ -20,9 +20,10 @@ use penstock_rules::extractor::credit::CreditLimits;
 use penstock_rules::extractor::{Effect, Event, Extractor, Finding, Limits};
 use penstock_rules::ids::{Micros, RequestKey};
 use penstock_rules::mempool;
-use penstock_rules::message::{Gang, Withdraw};
+use penstock_rules::message::{Gang, Role, Withdraw};
 use penstock_rules::producer::Timetable;
 use penstock_rules::tx::PoolTx;
+use penstock_wire::trace::TraceParent;
 use penstock_wire::{Message as WireMessage, Subjects, Transport, decode};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -280,6 +281,7 @@ impl ExtractorActor {
 
     fn perform(&mut self, effect: Effect, known: &mut Vec<RequestKey>) {
         let Some(outbox) = &self.outbox else { return };
+        let of = |hash| TraceParent::of(hash, Role::Mempool.name());
         trace!(?effect);
         match effect {
             Effect::Discover {
@@ -295,29 +297,33 @@ impl ExtractorActor {
                 let keys = self.known(&gang);
                 if keys.len() < gang.requests.len() {
                     debug!(tx = %gang.id, round = gang.round, requests = gang.requests.len(), "gang");
-                    outbox.publish(&self.names.gang, &gang);
+                    outbox.publish(&self.names.gang, &gang, of(gang.id));
                 }
                 known.extend(keys);
             }
-            Effect::Withdraw { id } => outbox.publish(&self.names.withdraw, &Withdraw { id }),
+            Effect::Withdraw { id } => {
+                outbox.publish(&self.names.withdraw, &Withdraw { id }, of(id));
+            }
             Effect::Share { keys } => {
                 let known = keys.iter().filter_map(|key| self.results.outcome(key));
                 for settled in known {
-                    outbox.publish(&self.names.settled, settled.as_ref());
+                    outbox.publish(&self.names.settled, settled.as_ref(), None);
                 }
             }
             Effect::Ready(ready) => {
                 debug!(tx = %ready.tx.hash, keys = ready.keys.len(), "ready");
-                outbox.publish(&self.names.ready, &ready);
+                outbox.publish(&self.names.ready, &ready, of(ready.tx.hash));
             }
             Effect::Unready { hash } => {
-                outbox.publish(&self.names.unready, &Withdraw { id: hash });
+                outbox.publish(&self.names.unready, &Withdraw { id: hash }, of(hash));
             }
             Effect::Dispatched { hash } => self.feedback.push(mempool::Event::Dispatched { hash }),
             Effect::Drop { hash, reason } => {
                 self.feedback.push(mempool::Event::Drop { hash, reason });
             }
-            Effect::Status(update) => outbox.publish(&self.names.status, &update),
+            Effect::Status(update) => {
+                outbox.publish(&self.names.status, &update, of(update.hash));
+            }
         }
     }
 

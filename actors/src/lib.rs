@@ -14,6 +14,7 @@
 
 pub mod outbox;
 pub mod shell;
+mod traces;
 
 pub mod chain;
 pub mod results;
@@ -24,6 +25,7 @@ pub mod extractor;
 
 pub mod scheduler;
 
+mod engine;
 pub mod shard;
 
 pub mod producer;
@@ -35,5 +37,7 @@ pub mod audit;
 pub mod snapshot;
 
 pub mod follower;
+
+pub mod recompute;
 
 pub mod gateway;

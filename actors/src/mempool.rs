@@ -20,8 +20,9 @@ use penstock_rules::dev::requests;
 use penstock_rules::extractor;
 use penstock_rules::ids::{Seq, TxHash};
 use penstock_rules::mempool::{AccountView, Effect, Event, Limits, Mempool, Ticket};
-use penstock_rules::message::{Discard, DiscardReply, Submit, SubmitReply};
+use penstock_rules::message::{Discard, DiscardReply, Role, Submit, SubmitReply};
 use penstock_rules::tx::{DropReason, PoolTx, Refusal};
+use penstock_wire::trace::TraceParent;
 use penstock_wire::{Delivery, QueueError, QueueItem, Subjects, Transport, decode, encode};
 use rayon::prelude::*;
 use std::collections::{BTreeMap, VecDeque};
@@ -412,7 +413,8 @@ impl MempoolActor {
             Effect::Forget { hash } => self.forgotten.extend(self.seqs.remove(&hash)),
             Effect::Status(update) => {
                 if let Some(outbox) = &self.outbox {
-                    outbox.publish(&self.status, &update);
+                    let trace = TraceParent::of(update.hash, Role::Mempool.name());
+                    outbox.publish(&self.status, &update, trace);
                 }
             }
         }

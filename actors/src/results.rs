@@ -83,6 +83,15 @@ impl ResultBook {
         let _ = self.settled.send(key);
     }
 
+    /// Gives an answer away that proved false, so that it is asked for again.
+    pub fn forget(&self, key: &RequestKey) {
+        let mut book = self.book.write();
+        if let Some(gone) = book.entries.remove(key) {
+            book.bytes -= gone.outcome.len() + ENTRY_BYTES;
+            book.order.retain(|other| other != key);
+        }
+    }
+
     /// Keys that are settled from now on.
     #[must_use]
     pub fn subscribe(&self) -> broadcast::Receiver<RequestKey> {

@@ -2,7 +2,9 @@
 //! settled durable and tells all.
 
 use crate::chain::{ChainHandle, ChainHead};
+use crate::recompute::Recompute;
 use crate::shell::{Stop, listen, now};
+use crate::traces::Traces;
 use actix::prelude::*;
 use alloy_primitives::keccak256;
 use bytes::Bytes;
@@ -11,14 +13,17 @@ use penstock_evm::{check_attestation, multiplier, shards};
 use penstock_rules::Machine;
 use penstock_rules::dev::requests;
 use penstock_rules::ids::{Epoch, Igas, Micros, Seq, ShardId};
-use penstock_rules::message::{AssignmentDone, AssignmentRefused, Gang, ShardHello, Withdraw};
+use penstock_rules::message::{
+    AssignmentDone, AssignmentRefused, Gang, Role, ShardHello, Withdraw,
+};
 use penstock_rules::producer::{BUILD_LEAD_MAX, Timetable};
 use penstock_rules::request::Settled;
 use penstock_rules::scheduler::{
     Config, Effect, Event, Evidence, Included, Scheduler, Slot, limits::TICK,
 };
+use penstock_wire::trace::TraceParent;
 use penstock_wire::{Message as WireMessage, Subjects, Transport, codec, decode, encode};
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::broadcast::error::RecvError;
@@ -53,6 +58,8 @@ pub struct SchedulerActor {
     transport: Transport,
     subjects: Subjects,
     chain: ChainHandle,
+    recompute: Option<Recompute>,
+    traces: Traces,
     /// Whether a tick waits at the end of the mailbox already.
     tick_waits: bool,
     /// Positions of results in the durable queue, oldest first.
@@ -80,12 +87,13 @@ struct Block(Arc<ChainHead>);
 #[rtype(result = "()")]
 struct Kept(Vec<Seq>);
 
-/// Starts a scheduler on its own arbiter.
+/// Starts a scheduler on its own arbiter. What `recompute` finds false convicts who signed it.
 #[must_use]
 pub fn start(
     config: SchedulerConfig,
     transport: Transport,
     chain: ChainHandle,
+    recompute: Option<Recompute>,
 ) -> Addr<SchedulerActor> {
     let arbiter = Arbiter::new();
     SchedulerActor::start_in_arbiter(&arbiter.handle(), move |ctx| {
@@ -96,6 +104,8 @@ pub fn start(
             subjects: Subjects::new(chain.head().spec.chain_id),
             transport,
             chain,
+            recompute,
+            traces: Traces::default(),
             tick_waits: false,
             kept: VecDeque::new(),
             registered: Vec::new(),
@@ -113,6 +123,7 @@ impl Actor for SchedulerActor {
         self.follow::<ShardHello>(subjects.shard_hello(), Event::Hello, ctx);
         self.follow_answers(ctx);
         self.follow_blocks(ctx);
+        self.follow_recomputed(ctx);
         self.tell_registered(&self.chain.head(), ctx);
         self.tell_slot(ctx);
         self.recover(ctx);
@@ -192,6 +203,33 @@ impl SchedulerActor {
                 };
                 if addr.send(Block(block)).await.is_err() {
                     return;
+                }
+            }
+        };
+        ctx.spawn(read.into_actor(self));
+    }
+
+    /// Brings what this process computed again and found false.
+    fn follow_recomputed(&self, ctx: &mut Context<Self>) {
+        let Some(recompute) = &self.recompute else {
+            return;
+        };
+        let (mut found, addr) = (recompute.found(), ctx.address());
+        // What was found before counts too: another scheduler may have been at work then.
+        found.mark_changed();
+        let read = async move {
+            let mut told = BTreeSet::new();
+            while found.changed().await.is_ok() {
+                let all: Vec<_> = found.borrow_and_update().values().cloned().collect();
+                for evidence in all {
+                    if told.insert(evidence.shard)
+                        && addr
+                            .send(Input(Event::Recomputed(Box::new(evidence))))
+                            .await
+                            .is_err()
+                    {
+                        return;
+                    }
                 }
             }
         };
@@ -309,33 +347,53 @@ impl SchedulerActor {
         let subjects = self.subjects;
         match effect {
             Effect::Assign(work) => {
-                debug!(lease = work.lease.0, shard = %work.shard, requests = work.requests.len(), "assigned");
-                self.publish(subjects.assign(work.shard), encode(&work), ctx);
+                let traces = self
+                    .traces
+                    .of(work.requests.iter().map(|request| &request.key));
+                debug!(lease = work.lease.0, shard = %work.shard, requests = work.requests.len(), ?traces, "assigned");
+                self.publish(subjects.assign(work.shard), encode(&work), traces, ctx);
             }
             Effect::Cancel(cancel) => {
-                self.publish(subjects.cancel(cancel.shard), encode(&cancel), ctx);
+                self.publish(
+                    subjects.cancel(cancel.shard),
+                    encode(&cancel),
+                    Vec::new(),
+                    ctx,
+                );
             }
             Effect::Prefetch(prefetch) => {
-                self.publish(subjects.prefetch(prefetch.shard), encode(&prefetch), ctx);
+                let subject = subjects.prefetch(prefetch.shard);
+                self.publish(subject, encode(&prefetch), Vec::new(), ctx);
             }
             Effect::Settle(answer) => {
-                self.publish(subjects.settled(), encode(&answer), ctx);
+                let traces = self.traces.of([answer.key].iter());
+                self.publish(subjects.settled(), encode(&answer), traces, ctx);
                 settled.push(answer);
             }
-            Effect::Resend(answer) => self.publish(subjects.settled(), encode(&answer), ctx),
+            Effect::Resend(answer) => {
+                let traces = self.traces.of([answer.key].iter());
+                self.publish(subjects.settled(), encode(&answer), traces, ctx);
+            }
             Effect::Defer(deferral) => {
-                self.publish(subjects.deferral(), encode(&deferral), ctx);
+                let trace = TraceParent::of(deferral.id, Role::Scheduler.name());
+                self.publish(subjects.deferral(), encode(&deferral), vec![trace], ctx);
             }
             Effect::Quarantine(evidence) => {
                 error!(
                     shard = %evidence.shard,
                     request = %evidence.answer.key,
                     said = %evidence.answer.outcome.hash(),
-                    majority = %evidence.outcome_hash,
+                    true_outcome = %evidence.outcome_hash,
+                    recomputed = evidence.asked.is_some(),
                     "shard answered wrong bits: quarantined"
                 );
                 metrics::counter!("scheduler_quarantines_total").increment(1);
-                self.publish(self.subjects.evidence(), encode(&*evidence), ctx);
+                self.publish(
+                    self.subjects.evidence(),
+                    encode(&*evidence),
+                    Vec::new(),
+                    ctx,
+                );
                 self.keep_evidence(&evidence, ctx);
             }
             Effect::Fenced => {
@@ -346,10 +404,17 @@ impl SchedulerActor {
         }
     }
 
-    fn publish(&self, subject: String, payload: Bytes, ctx: &mut Context<Self>) {
+    fn publish(
+        &self,
+        subject: String,
+        payload: Bytes,
+        traces: Vec<TraceParent>,
+        ctx: &mut Context<Self>,
+    ) {
         let bus = self.transport.bus.clone();
         let send = async move {
-            if let Err(error) = bus.publish(&subject, payload).await {
+            let sent = bus.publish_traced(&subject, payload, &traces).await;
+            if let Err(error) = sent {
                 warn!(subject, %error, "message was not sent");
             }
         };
@@ -427,6 +492,9 @@ impl Handler<Input> for SchedulerActor {
     type Result = ();
 
     fn handle(&mut self, Input(event): Input, ctx: &mut Self::Context) {
+        if let Event::Submit(gang) = &event {
+            self.traces.note(gang, Role::Scheduler.name());
+        }
         self.input(event, ctx);
         if !self.tick_waits {
             // At the end of the mailbox, so after the burst that this message is part of. Where there is no room the

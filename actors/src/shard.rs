@@ -3,17 +3,17 @@
 //! **One GPU, one thread, one process:** the engine lives on its own thread and is spoken to over a channel; the actor
 //! never waits for it.
 
+use crate::engine;
 use crate::shell::{Stop, listen, now};
 use actix::prelude::*;
 use bytes::Bytes;
 use penstock_evm::{SigningKey, attest};
 use penstock_rules::Machine;
-use penstock_rules::ids::{Micros, ModelHash, ShardId};
-use penstock_rules::message::{Answer, AssignedRequest, AssignmentDone, Prefetch};
-use penstock_rules::request::{ModelError, Outcome};
+use penstock_rules::ids::{LeaseId, Micros, ModelHash, ShardId};
+use penstock_rules::message::{Answer, AssignedRequest, AssignmentDone, Prefetch, Role};
 use penstock_rules::shard::{Answers, BatchId, Config, Effect, Event, HEARTBEAT, Shard};
-use penstock_rules::tensor;
-use penstock_shaders::{Executor, Limits, Model};
+use penstock_shaders::{Executor, Limits};
+use penstock_wire::trace::TraceParent;
 use penstock_wire::{BusError, Message as WireMessage, Subjects, Transport, decode, encode};
 use std::collections::BTreeMap;
 use std::sync::mpsc;
@@ -30,6 +30,9 @@ const MODELS_MAX: u32 = 64;
 const QUEUE_MAX: u32 = 8;
 /// Wait between two looks for a model that nobody has stored yet. Nodes store models within a second of their start.
 const PRELOAD_RETRY: Duration = Duration::from_secs(1);
+
+/// Assignments whose trace context is kept, in number: more than wait here at once.
+const TRACED_MAX: usize = 1_024;
 
 /// What a shard is started with.
 #[derive(Clone, Debug)]
@@ -52,6 +55,8 @@ pub struct ShardActor {
     transport: Transport,
     subjects: Subjects,
     engine: mpsc::Sender<Job>,
+    /// Whose transactions the assignments here serve, oldest first.
+    traces: BTreeMap<LeaseId, Vec<TraceParent>>,
 }
 
 /// Work for the engine's thread.
@@ -67,7 +72,7 @@ enum Job {
 
 #[derive(Message)]
 #[rtype(result = "()")]
-struct Input(Event);
+struct Input(Event, Vec<TraceParent>);
 
 /// Starts a shard on its own arbiter. `executor` is made on the engine's thread, where it stays.
 ///
@@ -93,7 +98,7 @@ pub fn start<E: std::fmt::Display + Send + 'static>(
         };
         let _ = made.send(Ok(executor.name()));
         if let Ok(actor) = address_inbox.recv() {
-            engine(executor, &inbox, &actor);
+            work(executor, &inbox, &actor);
         }
     });
     if let Err(error) = spawned {
@@ -125,6 +130,7 @@ pub fn start<E: std::fmt::Display + Send + 'static>(
             config,
             transport,
             engine: jobs,
+            traces: BTreeMap::new(),
         }
     });
     // The thread waits for it; it can't have ended.
@@ -169,7 +175,11 @@ impl ShardActor {
             while let Some(delivery) = inbox.next().await {
                 match decode::<M>(&delivery.payload) {
                     Ok(message) => {
-                        if addr.send(Input(event(message))).await.is_err() {
+                        if addr
+                            .send(Input(event(message), delivery.traces))
+                            .await
+                            .is_err()
+                        {
                             return;
                         }
                     }
@@ -208,10 +218,14 @@ impl ShardActor {
             }
             Effect::Answer(answers) => self.answer(answers, ctx),
             Effect::Refuse(refused) => {
-                debug!(lease = refused.lease.0, reason = ?refused.reason, "assignment refused");
-                self.publish(self.subjects.answers(), encode(&refused), ctx);
+                let traces = self.traces.remove(&refused.lease).unwrap_or_default();
+                debug!(lease = refused.lease.0, reason = ?refused.reason, ?traces, "assignment refused");
+                self.publish(self.subjects.answers(), encode(&refused), traces, ctx);
             }
-            Effect::Hello(hello) => self.publish(self.subjects.shard_hello(), encode(&hello), ctx),
+            Effect::Hello(hello) => {
+                let subject = self.subjects.shard_hello();
+                self.publish(subject, encode(&hello), Vec::new(), ctx);
+            }
             Effect::Drained => {
                 info!(shard = %self.id, "shard is drained");
                 ctx.stop();
@@ -225,9 +239,15 @@ impl ShardActor {
         }
     }
 
-    fn publish(&self, subject: String, payload: Bytes, ctx: &mut Context<Self>) {
+    fn publish(
+        &self,
+        subject: String,
+        payload: Bytes,
+        traces: Vec<TraceParent>,
+        ctx: &mut Context<Self>,
+    ) {
         let bus = self.transport.bus.clone();
-        ctx.spawn(send(bus, subject, payload).into_actor(self));
+        ctx.spawn(send(bus, subject, payload, traces).into_actor(self));
     }
 
     /// Fetches a model's file, whose hash the blob store checks, and hands it to the engine.
@@ -259,21 +279,33 @@ impl ShardActor {
         );
     }
 
-    fn answer(&self, answers: Answers, ctx: &mut Context<Self>) {
+    fn answer(&mut self, answers: Answers, ctx: &mut Context<Self>) {
+        let traces = self.traces.remove(&answers.lease).unwrap_or_default();
+        debug!(
+            lease = answers.lease.0,
+            requests = answers.outcomes.len(),
+            ?traces,
+            "answers"
+        );
         let (key, chain_id, shard) = (self.config.key.clone(), self.config.chain_id, self.id);
         let (bus, subject) = (self.transport.bus.clone(), self.subjects.answers());
         let work = tokio::task::spawn_blocking(move || sign(answers, &key, chain_id, shard));
         let publish = async move {
             if let Ok(done) = work.await {
-                send(bus, subject, encode(&done)).await;
+                send(bus, subject, encode(&done), traces).await;
             }
         };
         ctx.spawn(publish.into_actor(self));
     }
 }
 
-async fn send(bus: std::sync::Arc<dyn penstock_wire::Bus>, subject: String, payload: Bytes) {
-    let sent: Result<(), BusError> = bus.publish(&subject, payload).await;
+async fn send(
+    bus: std::sync::Arc<dyn penstock_wire::Bus>,
+    subject: String,
+    payload: Bytes,
+    traces: Vec<TraceParent>,
+) {
+    let sent: Result<(), BusError> = bus.publish_traced(&subject, payload, &traces).await;
     if let Err(error) = sent {
         warn!(subject, %error, "message was not sent");
     }
@@ -299,10 +331,10 @@ fn sign(answers: Answers, key: &SigningKey, chain_id: u64, shard: ShardId) -> As
 }
 
 /// The engine's thread: one job after the other, until the actor is gone.
-fn engine(mut executor: Box<dyn Executor>, jobs: &mpsc::Receiver<Job>, actor: &Addr<ShardActor>) {
+fn work(mut executor: Box<dyn Executor>, jobs: &mpsc::Receiver<Job>, actor: &Addr<ShardActor>) {
     while let Ok(job) = jobs.recv() {
         let event = match job {
-            Job::Load(hash, bytes) => match load(executor.as_mut(), hash, &bytes) {
+            Job::Load(hash, bytes) => match engine::load(executor.as_mut(), hash, &bytes) {
                 Ok(()) => Event::Loaded(hash),
                 Err(why) => {
                     warn!(model = %hash, why, "model can't be used here");
@@ -316,7 +348,8 @@ fn engine(mut executor: Box<dyn Executor>, jobs: &mpsc::Receiver<Job>, actor: &A
                 delay,
             } => {
                 let start = Instant::now();
-                let outcomes = run(executor.as_mut(), model, &requests);
+                let inputs = requests.iter().map(|request| &request.input[..]);
+                let outcomes = engine::run(executor.as_mut(), model, inputs);
                 if !delay.is_zero() {
                     std::thread::sleep(delay);
                 }
@@ -336,50 +369,23 @@ fn engine(mut executor: Box<dyn Executor>, jobs: &mpsc::Receiver<Job>, actor: &A
                 }
             }
         };
-        if futures::executor::block_on(actor.send(Input(event))).is_err() {
+        if futures::executor::block_on(actor.send(Input(event, Vec::new()))).is_err() {
             return;
         }
     }
 }
 
-fn load(executor: &mut dyn Executor, hash: ModelHash, bytes: &[u8]) -> Result<(), String> {
-    let model = Model::load(bytes, &Limits::default()).map_err(|e| e.to_string())?;
-    if model.hash() != hash {
-        return Err(format!("its content is {}", model.hash()));
-    }
-    executor.prepare(&model).map_err(|e| e.to_string())
-}
-
-/// One outcome per request. Bytes that are no tensors are an outcome too, the same on every shard.
-fn run(
-    executor: &mut dyn Executor,
-    model: ModelHash,
-    requests: &[AssignedRequest],
-) -> Result<Vec<Outcome>, String> {
-    let decoded: Vec<_> = requests
-        .iter()
-        .map(|request| tensor::decode(&request.input).ok())
-        .collect();
-    let inputs: Vec<_> = decoded.iter().flatten().cloned().collect();
-    let mut outcomes = executor
-        .run(&model, &inputs)
-        .map_err(|e| e.to_string())?
-        .into_iter();
-    decoded
-        .iter()
-        .map(|input| match input {
-            None => Ok(Outcome::Failed(ModelError::WrongInput)),
-            Some(_) => outcomes
-                .next()
-                .ok_or_else(|| "fewer outcomes than requests".to_owned()),
-        })
-        .collect()
-}
-
 impl Handler<Input> for ShardActor {
     type Result = ();
 
-    fn handle(&mut self, Input(event): Input, ctx: &mut Self::Context) {
+    fn handle(&mut self, Input(event, traces): Input, ctx: &mut Self::Context) {
+        if let Event::Assign(work) = &event {
+            let sent_on = traces.iter().map(|trace| trace.at(Role::Shard.name()));
+            self.traces.insert(work.lease, sent_on.collect());
+            while self.traces.len() > TRACED_MAX {
+                self.traces.pop_first();
+            }
+        }
         self.input(event, ctx);
     }
 }

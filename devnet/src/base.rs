@@ -9,6 +9,7 @@ use eyre::{WrapErr, bail};
 use penstock_actors::boot;
 use penstock_actors::chain::{ChainHandle, OwnBlocks, chain};
 use penstock_actors::follower::FollowerActor;
+use penstock_actors::recompute::{self, Recompute};
 use penstock_actors::results::{ResultBook, Vouch};
 use penstock_actors::snapshot::{self, SnapshotError};
 use penstock_evm::{ChainSpec, Genesis};
@@ -76,6 +77,8 @@ pub(crate) struct Base {
     pub(crate) transport_text: String,
     pub(crate) results: ResultBook,
     pub(crate) own: OwnBlocks,
+    /// Computes answers of mode ZK again, where the configuration lets it.
+    pub(crate) recompute: Option<Recompute>,
     pub(crate) follower: Addr<FollowerActor>,
     /// Dropped last: a temporary folder goes with it.
     pub(crate) data: DataFolder,
@@ -109,6 +112,11 @@ impl Base {
             .load(transport.results.as_ref(), spec.chain_id, vouch)
             .await?;
         let own = OwnBlocks::default();
+        // Before the follower, so that no block is missed.
+        let recompute = config
+            .inference
+            .recompute
+            .then(|| recompute::start(transport.blobs.clone(), &chain, results.clone()));
         let follower = penstock_actors::follower::start(
             transport.clone(),
             store.clone(),
@@ -125,6 +133,7 @@ impl Base {
             transport_text,
             results,
             own,
+            recompute,
             follower,
             data,
         })

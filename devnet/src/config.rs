@@ -237,6 +237,9 @@ pub struct InferenceConfig {
     /// Inference units that a sender nobody knows may have computed for requests that its transaction may turn out not to
     /// make (those found behind a placeholder). What it pays for earns it more.
     pub credit: u64,
+    /// Whether this process computes answers of mode ZK in its blocks again, on its own processor, and reports who signed
+    /// a false one.
+    pub recompute: bool,
     /// For tests: models (by id) whose answers a shard holds back for so many milliseconds.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub test_delay_ms: BTreeMap<String, u64>,
@@ -341,6 +344,7 @@ impl Default for InferenceConfig {
             backend: Backend::Auto,
             models: None,
             credit: CreditLimits::default().initial.0,
+            recompute: true,
             test_delay_ms: BTreeMap::new(),
         }
     }

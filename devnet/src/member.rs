@@ -305,6 +305,7 @@ impl Member {
             },
             base.transport.clone(),
             base.chain.clone(),
+            base.recompute.clone(),
         );
         if let Some(seat) = &mut self.scheduler {
             seat.cast = Some(scheduler);
@@ -466,6 +467,7 @@ async fn start_gateway(
         base.store.clone(),
         base.chain.clone(),
         base.results.clone(),
+        base.recompute.clone(),
     )
     .await?;
     let listen = SocketAddr::new(config.rpc.host, config.rpc.port);

@@ -95,6 +95,7 @@ impl Node {
             transport_text,
             results,
             own,
+            recompute,
             follower,
             data,
         } = base;
@@ -111,6 +112,7 @@ impl Node {
             },
             transport.clone(),
             chain.clone(),
+            recompute.clone(),
         );
         let engine = Engine::choose(config.inference.backend)?;
         // Gateway and producer before the mempool, which says at once what is ready from before a restart: what they miss
@@ -126,6 +128,7 @@ impl Node {
             store.clone(),
             chain.clone(),
             results.clone(),
+            recompute,
         )
         .await?;
         let producer = penstock_actors::producer::start(

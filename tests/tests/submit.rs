@@ -41,7 +41,7 @@ async fn bench() -> Bench {
         ..GatewayConfig::default()
     };
     let results = ResultBook::default();
-    let gateway = gateway::start(config, transport.clone(), store, chain, results).await;
+    let gateway = gateway::start(config, transport.clone(), store, chain, results, None).await;
     Bench {
         transport,
         gateway: gateway.expect("a gateway"),

@@ -19,6 +19,7 @@ use alloy_primitives::{Address, B256, Bytes};
 use penstock_rules::block::{Block, WitnessEntry};
 use penstock_rules::dev::Privileged;
 use penstock_rules::ids::{Igas, RequestKey};
+use penstock_rules::request::{Mode, Request};
 use penstock_rules::state::{Receipt, StateDiff};
 use penstock_rules::tx::PoolTx;
 use revm::context::TxEnv;
@@ -38,6 +39,8 @@ pub struct ExecutedBlock {
     pub receipts: Vec<Receipt>,
     /// One per transaction.
     pub senders: Vec<Address>,
+    /// Requests of mode ZK that it consumed, each once: who holds their models computes them again.
+    pub zk: Vec<Request>,
     /// What the block changed.
     pub diff: StateDiff,
     /// The state after it.
@@ -94,6 +97,7 @@ pub struct BlockBuilder {
     receipts: Vec<Receipt>,
     witness: Vec<WitnessEntry>,
     witnessed: HashSet<RequestKey>,
+    zk: Vec<Request>,
 }
 
 impl BlockBuilder {
@@ -148,6 +152,7 @@ impl BlockBuilder {
             receipts: Vec::new(),
             witness: Vec::new(),
             witnessed: HashSet::new(),
+            zk: Vec::new(),
         }
     }
 
@@ -186,8 +191,14 @@ impl BlockBuilder {
         self.transactions.push(tx.raw.clone());
         self.senders.push(tx.sender);
         self.receipts.push(receipt.clone());
-        for settled in trace.used.into_iter().filter_map(|used| used.settled) {
+        for used in trace.used {
+            let Some(settled) = used.settled else {
+                continue;
+            };
             if self.witnessed.insert(settled.key) {
+                if used.request.mode == Mode::Zk {
+                    self.zk.push(used.request);
+                }
                 self.witness.push(WitnessEntry {
                     key: settled.key,
                     outcome: settled.outcome.clone(),
@@ -309,6 +320,7 @@ impl BlockBuilder {
             block,
             receipts: self.receipts,
             senders: self.senders,
+            zk: self.zk,
             diff,
             state,
         }

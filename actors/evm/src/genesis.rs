@@ -148,6 +148,7 @@ pub fn genesis_block(genesis: &Genesis) -> ExecutedBlock {
         block,
         receipts: Vec::new(),
         senders: Vec::new(),
+        zk: Vec::new(),
         diff,
         state,
     }

@@ -13,9 +13,10 @@ use penstock_evm::{
 };
 use penstock_rpc::{At, ChainReader, Overrides, RpcError};
 use penstock_rules::ids::{Height, RequestKey};
-use penstock_rules::message::{Class, Deferral, Gang, GangRequest, Withdraw};
+use penstock_rules::message::{Class, Deferral, Gang, GangRequest, Role, Withdraw};
 use penstock_rules::tx::Reason;
 use penstock_wire::encode;
+use penstock_wire::trace::TraceParent;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -105,9 +106,10 @@ impl Drop for Waiting<'_> {
             self.gateway.subjects.withdraw(),
         );
         let message = encode(&Withdraw { id: self.id });
+        let trace = TraceParent::of(self.id, Role::Gateway.name());
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move {
-                if let Err(error) = bus.publish(&subject, message).await {
+                if let Err(error) = bus.publish_traced(&subject, message, &[trace]).await {
                     debug!(%error, "withdrawal was not sent");
                 }
             });
@@ -337,7 +339,9 @@ impl Gateway {
 
     async fn ask(&self, gang: &Gang) {
         let subject = self.subjects.gang();
-        if let Err(error) = self.transport.bus.publish(&subject, encode(gang)).await {
+        let trace = TraceParent::of(gang.id, Role::Gateway.name());
+        let bus = &self.transport.bus;
+        if let Err(error) = bus.publish_traced(&subject, encode(gang), &[trace]).await {
             warn!(%error, "inference was not asked for");
         }
     }

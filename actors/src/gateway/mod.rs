@@ -28,6 +28,7 @@ mod traces;
 mod reader;
 
 use crate::chain::{ChainHandle, ChainHead};
+use crate::recompute::Recompute;
 use crate::results::ResultBook;
 use crate::shell::now;
 use blocks::Blocks;
@@ -45,7 +46,7 @@ use penstock_rules::tx::StatusUpdate;
 use penstock_store::{Store, StoreError};
 use penstock_wire::{BusError, Message, QueueError, Subjects, Transport, decode};
 use pool::Pool;
-use shards::Shards;
+use shards::{Shards, proves};
 use status::Statuses;
 use std::sync::Arc;
 use std::time::Duration;
@@ -162,13 +163,15 @@ pub struct Gateway {
     shards: Shards,
     calls: Calls,
     traces: tokio::sync::Semaphore,
+    recompute: Option<Recompute>,
     new_blocks: broadcast::Sender<Arc<ChainBlock>>,
 }
 
 /// Blocks that a slow subscription may lag behind before it must read what it missed from the store.
 const BLOCKS_BUFFERED: usize = 256;
 
-/// Starts the gateway's tasks on the current tokio runtime. They end with the chain's feed and the bus.
+/// Starts the gateway's tasks on the current tokio runtime. They end with the chain's feed and the bus. `recompute` checks
+/// evidence that rests on a computation; without it none such is shown.
 ///
 /// # Errors
 /// Where the head can't be read, or the bus refuses.
@@ -178,6 +181,7 @@ pub async fn start(
     store: Store,
     chain: ChainHandle,
     results: ResultBook,
+    recompute: Option<Recompute>,
 ) -> Result<Arc<Gateway>, GatewayError> {
     // The feed starts before the head is read, so that no block falls between.
     let feed = chain.blocks();
@@ -195,6 +199,7 @@ pub async fn start(
         shards: Shards::default(),
         calls: Calls::new(config.calls_max),
         traces: tokio::sync::Semaphore::new(config.traces_max),
+        recompute,
         new_blocks: broadcast::channel(BLOCKS_BUFFERED).0,
         head: RwLock::new(Arc::new(Head::new(block.clone(), head.clone()))),
         transport,
@@ -217,12 +222,12 @@ pub async fn start(
     }
     gateway
         .follow::<Evidence>(&subjects.evidence(), INBOX, |gateway, evidence| {
-            gateway
-                .shards
-                .convict(evidence, gateway.subjects.chain_id());
+            let gateway = gateway.clone();
+            tokio::spawn(async move { gateway.convict(evidence).await });
         })
         .await?;
     gateway.read_evidence().await?;
+    gateway.follow_recomputed();
     gateway
         .follow::<Deferral>(&subjects.deferral(), INBOX, |gateway, deferral| {
             gateway.calls.deferred(&deferral);
@@ -261,10 +266,40 @@ impl Gateway {
             from = Seq(last.seq.0 + 1);
             for item in &items {
                 if let Ok(evidence) = decode::<Evidence>(&item.bytes) {
-                    self.shards.convict(evidence, self.subjects.chain_id());
+                    self.convict(evidence).await;
                 }
             }
         }
+    }
+
+    /// Shows evidence that proves what it says.
+    async fn convict(&self, evidence: Evidence) {
+        let chain_id = self.subjects.chain_id();
+        let proved = match (&self.recompute, &evidence.asked) {
+            (Some(recompute), Some(_)) => recompute.proves(&evidence, chain_id).await,
+            _ => proves(&evidence, chain_id),
+        };
+        if proved {
+            self.shards.convict(evidence);
+        } else {
+            metrics::counter!("gateway_evidence_refused_total").increment(1);
+        }
+    }
+
+    /// Shows what this process computed again and found false.
+    fn follow_recomputed(self: &Arc<Self>) {
+        let Some(recompute) = &self.recompute else {
+            return;
+        };
+        let (mut found, gateway) = (recompute.found(), self.clone());
+        found.mark_changed();
+        tokio::spawn(async move {
+            while found.changed().await.is_ok() {
+                for evidence in found.borrow_and_update().values() {
+                    gateway.shards.convict(evidence.clone());
+                }
+            }
+        });
     }
 
     /// Brings every message of a subject to `take`.

@@ -31,7 +31,7 @@ pub struct Shards {
 }
 
 /// Whether evidence proves what it says: the shard signed one outcome, and another shard signed another.
-fn proves(evidence: &Evidence, chain_id: u64) -> bool {
+pub fn proves(evidence: &Evidence, chain_id: u64) -> bool {
     let answer = &evidence.answer;
     let said = answer.outcome.hash();
     answer.attestation.shard == evidence.shard
@@ -80,12 +80,8 @@ impl Shards {
         }
     }
 
-    /// A shard was caught. Evidence that proves nothing is refused; the first against a shard stays.
-    pub fn convict(&self, evidence: Evidence, chain_id: u64) {
-        if !proves(&evidence, chain_id) {
-            metrics::counter!("gateway_evidence_refused_total").increment(1);
-            return;
-        }
+    /// A shard was caught, as was checked. The first evidence against a shard stays.
+    pub fn convict(&self, evidence: Evidence) {
         let mut all = self.evidence.write();
         if all.len() < SHARDS_MAX {
             all.entry(evidence.shard).or_insert(evidence);
@@ -131,6 +127,7 @@ mod tests {
             },
             outcome_hash: truth,
             against: vec![attest(honest, CHAIN, key, truth)],
+            asked: None,
         }
     }
 

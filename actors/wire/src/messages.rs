@@ -59,7 +59,7 @@ messages! {
     20 v 1 "dev_ask" DevAsk;
     21 v 1 "dev_answer" DevAnswer;
     24 v 1 "node_beat" NodeBeat;
-    25 v 1 "evidence" Evidence;
+    25 v 2 "evidence" Evidence;
     26 v 1 "snapshot" Snapshot;
     32 v 1 "log_entry" LogEntry;
     33 v 1 "epoch_claim" EpochClaim;

@@ -494,7 +494,7 @@ struct Shard {
     evidence: Option<EvidenceJson>,
 }
 
-/// Two signed answers to one request, of which one is false.
+/// A signed answer, and what shows that it is false.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct EvidenceJson {
@@ -502,9 +502,12 @@ struct EvidenceJson {
     /// What the shard signed.
     said: OutcomeJson,
     signature: Bytes,
-    /// What the others signed.
+    /// What the others signed, or what this node computed.
     outcome_hash: B256,
     against: Vec<AttestationJson>,
+    /// The request's input, where this node computed it again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    recomputed: Option<Bytes>,
 }
 
 impl From<&Evidence> for EvidenceJson {
@@ -515,6 +518,7 @@ impl From<&Evidence> for EvidenceJson {
             signature: evidence.answer.attestation.signature.clone(),
             outcome_hash: evidence.outcome_hash,
             against: attestations(&evidence.against),
+            recomputed: evidence.asked.as_ref().map(|asked| asked.input.clone()),
         }
     }
 }

@@ -162,8 +162,28 @@ impl Scheduler {
             answer,
             outcome_hash,
             against,
+            asked: None,
         })));
         self.quarantine(now, shard, effects);
+    }
+
+    /// A settled answer was computed again, and is false: it is not given any more, and who signed it gets no more work.
+    pub(super) fn recomputed(
+        &mut self,
+        now: Micros,
+        evidence: Box<Evidence>,
+        effects: &mut Vec<Effect>,
+    ) {
+        let said = evidence.answer.outcome.hash();
+        let settled = self.cache.peek(&evidence.answer.key);
+        if settled.is_some_and(|settled| settled.outcome.hash() == said) {
+            self.cache.remove(&evidence.answer.key);
+        }
+        let shard = evidence.shard;
+        if !self.convicted.contains(&shard) {
+            effects.push(Effect::Quarantine(evidence));
+            self.quarantine(now, shard, effects);
+        }
     }
 
     /// A late copy differs from what was settled on fewer words: a further shard decides who lied.

@@ -36,6 +36,14 @@ impl Cache {
         Some(settled)
     }
 
+    /// Gives an answer away that proved false.
+    pub(crate) fn remove(&mut self, key: &RequestKey) {
+        if let Some((used, gone)) = self.entries.remove(key) {
+            self.by_use.remove(&used);
+            self.bytes -= gone.outcome.len() + ENTRY_BYTES;
+        }
+    }
+
     /// Keeps an answer, the first one for its key.
     pub(crate) fn insert(&mut self, settled: Settled) {
         if self.contains(&settled.key) {

@@ -443,6 +443,7 @@ impl Machine for Scheduler {
             }
             Event::Recovered(settled) => self.recovered(settled, effects),
             Event::Convicted(shard) => self.quarantine(now, shard, effects),
+            Event::Recomputed(evidence) => self.recomputed(now, evidence, effects),
             Event::TookOver { epoch } => self.took_over(now, epoch, effects),
             Event::Tick => self.tick(now, effects),
         }

@@ -42,7 +42,7 @@ use crate::message::{
     Answer, Assignment, AssignmentDone, AssignmentRefused, CancelAssignment, Deferral, Gang,
     Prefetch, ShardHello, Withdraw,
 };
-use crate::request::{Attestation, Quorum, Settled};
+use crate::request::{Attestation, Quorum, Request, Settled};
 use alloy_primitives::{Address, B256};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -75,6 +75,8 @@ pub enum Event {
     Recovered(Settled),
     /// A shard that an earlier scheduler caught lying.
     Convicted(ShardId),
+    /// Who computed a settled answer again got another one: this shard had signed it.
+    Recomputed(Box<Evidence>),
     /// This scheduler is now the one, in this epoch.
     TookOver {
         /// Greater than every earlier one.
@@ -132,17 +134,20 @@ pub enum Effect {
     Log(Record),
 }
 
-/// Two signed answers to one request, of which one is false.
+/// A signed answer, and what shows that it is false: others that signed another one, or the request itself, which
+/// whoever holds the model can compute again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Evidence {
     /// Who lied.
     pub shard: ShardId,
     /// What it said.
     pub answer: Answer,
-    /// Outcome hash that the majority said.
+    /// Outcome hash that the majority said, or that the request was computed to.
     pub outcome_hash: B256,
-    /// The majority.
+    /// The majority. Empty where the request was computed again.
     pub against: Vec<Attestation>,
+    /// What was asked, where it was computed again.
+    pub asked: Option<Request>,
 }
 
 /// A line of the decision log: when, and what was decided.

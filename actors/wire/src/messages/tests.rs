@@ -9,7 +9,7 @@ use penstock_rules::ids::{Height, Igas, LeaseId, Micros, ModelHash, RequestKey, 
 use penstock_rules::message::{
     Answer, AssignedRequest, Class, GangRequest, Leads, RefuseReason, Role,
 };
-use penstock_rules::request::{Attestation, Mode, ModelError, Outcome};
+use penstock_rules::request::{Attestation, Mode, ModelError, Outcome, Request};
 use penstock_rules::tx::{DropReason, PoolTx, Reason, Refusal, Stage};
 use std::path::{Path, PathBuf};
 
@@ -218,16 +218,34 @@ fn samples() -> Vec<(&'static str, Vec<bytes::Bytes>)> {
             lag: Some(2),
             draining: true,
         }]),
-        all(&[Evidence {
-            shard: ShardId(Address::repeat_byte(1)),
-            answer: Answer {
-                key: RequestKey(hash(6)),
-                outcome: Outcome::Output(Bytes::from_static(b"lie")),
-                attestation: attestation(1),
+        all(&[
+            Evidence {
+                shard: ShardId(Address::repeat_byte(1)),
+                answer: Answer {
+                    key: RequestKey(hash(6)),
+                    outcome: Outcome::Output(Bytes::from_static(b"lie")),
+                    attestation: attestation(1),
+                },
+                outcome_hash: hash(7),
+                against: vec![attestation(2), attestation(3)],
+                asked: None,
             },
-            outcome_hash: hash(7),
-            against: vec![attestation(2), attestation(3)],
-        }]),
+            Evidence {
+                shard: ShardId(Address::repeat_byte(1)),
+                answer: Answer {
+                    key: RequestKey(hash(6)),
+                    outcome: Outcome::Failed(ModelError::Domain),
+                    attestation: attestation(1),
+                },
+                outcome_hash: hash(7),
+                against: vec![],
+                asked: Some(Request {
+                    model: ModelHash(hash(8)),
+                    mode: Mode::Zk,
+                    input: Bytes::from_static(b"input"),
+                }),
+            },
+        ]),
         all(&[Snapshot {
             block: Block {
                 header: Bytes::from_static(b"header"),

@@ -12,6 +12,7 @@ use alloy_primitives::{B256, Bytes};
 use proptest::prelude::*;
 
 mod planning;
+mod trust;
 
 const MS: u64 = 1_000;
 const SLOT: u64 = 1_000 * MS;
