@@ -23,6 +23,7 @@ pub mod mempool;
 
 pub mod extractor;
 
+pub mod decisions;
 pub mod scheduler;
 
 mod engine;

@@ -2,6 +2,7 @@
 //! settled durable and tells all.
 
 use crate::chain::{ChainHandle, ChainHead};
+use crate::decisions::DecisionLog;
 use crate::recompute::Recompute;
 use crate::shell::{Stop, listen, now};
 use crate::traces::Traces;
@@ -18,12 +19,14 @@ use penstock_rules::message::{
 };
 use penstock_rules::producer::{BUILD_LEAD_MAX, Timetable};
 use penstock_rules::request::Settled;
+use penstock_rules::scheduler;
 use penstock_rules::scheduler::{
     Config, Effect, Event, Evidence, Included, Scheduler, Slot, limits::TICK,
 };
 use penstock_wire::trace::TraceParent;
 use penstock_wire::{Message as WireMessage, Subjects, Transport, codec, decode, encode};
 use std::collections::{BTreeSet, VecDeque};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::broadcast::error::RecvError;
@@ -49,6 +52,8 @@ pub struct SchedulerConfig {
     pub machine: Config,
     /// When blocks are made: work is planned against their cut-off.
     pub timetable: Timetable,
+    /// Folder of decision logs, one per start; none: none is written.
+    pub decisions: Option<PathBuf>,
 }
 
 /// The scheduler's actor.
@@ -60,6 +65,7 @@ pub struct SchedulerActor {
     chain: ChainHandle,
     recompute: Option<Recompute>,
     traces: Traces,
+    decisions: Option<DecisionLog>,
     /// Whether a tick waits at the end of the mailbox already.
     tick_waits: bool,
     /// Positions of results in the durable queue, oldest first.
@@ -98,8 +104,12 @@ pub fn start(
     let arbiter = Arbiter::new();
     SchedulerActor::start_in_arbiter(&arbiter.handle(), move |ctx| {
         ctx.set_mailbox_capacity(MAILBOX);
+        let mut machine = config.machine;
+        let decisions = config.decisions.as_deref();
+        let decisions = decisions.and_then(|folder| begin_log(folder, &mut machine));
         SchedulerActor {
-            machine: Scheduler::new(config.machine),
+            machine: Scheduler::new(machine),
+            decisions,
             timetable: config.timetable,
             subjects: Subjects::new(chain.head().spec.chain_id),
             transport,
@@ -134,6 +144,7 @@ impl Actor for SchedulerActor {
     }
 
     fn stopped(&mut self, _: &mut Self::Context) {
+        self.flush_decisions();
         // What waits now waits elsewhere: autoscalers take the highest of all nodes.
         metrics::gauge!("scheduler_gangs_waiting").set(0.0);
         metrics::gauge!("scheduler_leases").set(0.0);
@@ -307,6 +318,15 @@ impl SchedulerActor {
         let (gangs, leases, _) = self.machine.load();
         metrics::gauge!("scheduler_gangs_waiting").set(gangs as f64);
         metrics::gauge!("scheduler_leases").set(leases as f64);
+        self.flush_decisions();
+    }
+
+    /// What a killed process leaves is older than a turn at most.
+    fn flush_decisions(&mut self) {
+        if let Some(Err(error)) = self.decisions.as_mut().map(DecisionLog::flush) {
+            error!(%error, "decision log ends: it can't be written");
+            self.decisions = None;
+        }
     }
 
     fn block(&mut self, head: &ChainHead, ctx: &mut Context<Self>) {
@@ -333,7 +353,17 @@ impl SchedulerActor {
 
     fn input(&mut self, event: Event, ctx: &mut Context<Self>) {
         let mut effects = Vec::new();
-        self.machine.apply(now(), event, &mut effects);
+        let at = now();
+        match &mut self.decisions {
+            None => self.machine.apply(at, event, &mut effects),
+            Some(log) => {
+                self.machine.apply(at, event.clone(), &mut effects);
+                if let Err(error) = log.add(at, &event, &effects) {
+                    error!(file = %log.path().display(), %error, "decision log ends: it can't be written");
+                    self.decisions = None;
+                }
+            }
+        }
         let mut settled = Vec::new();
         for effect in effects {
             self.perform(effect, &mut settled, ctx);
@@ -449,6 +479,21 @@ impl SchedulerActor {
             }
         };
         ctx.spawn(append.into_actor(self));
+    }
+}
+
+/// Begins a decision log, with plans in it. A devnet without it is better than none.
+fn begin_log(folder: &Path, config: &mut Config) -> Option<DecisionLog> {
+    config.decision_log = scheduler::DecisionLog::Plans;
+    match DecisionLog::create(folder, now(), config) {
+        Ok(log) => {
+            info!(file = %log.path().display(), "decision log begins");
+            Some(log)
+        }
+        Err(error) => {
+            error!(folder = %folder.display(), %error, "no decision log: it can't be written");
+            None
+        }
     }
 }
 

@@ -37,7 +37,8 @@ pub enum Command {
     /// Models: add to a running devnet, list, inspect, run.
     #[command(subcommand)]
     Model(ModelCommand),
-    /// Execute every block of a data folder again, from log and witness alone, and compare.
+    /// Execute every block of a data folder again, from log and witness alone, or decide everything of a decision log
+    /// again; and compare.
     Replay(ReplayArgs),
     /// Write the chain of a data folder into one file: genesis, and every block with its witness.
     Export(ExportArgs),
@@ -166,6 +167,9 @@ pub struct UpArgs {
     /// Folder of ONNX models to load beside the built-in ones; a model's id is its file name.
     #[arg(long, value_name = "DIR")]
     pub models: Option<PathBuf>,
+    /// Write what the scheduler is told and what it decides into this folder, a file per start.
+    #[arg(long, value_name = "DIR")]
+    pub decisions: Option<PathBuf>,
     /// Number of inference shards. Default 2, so that modes with a quorum work.
     #[arg(long)]
     pub shards: Option<u16>,
@@ -385,6 +389,9 @@ pub enum RunBackend {
 #[derive(Debug, Args)]
 pub struct ReplayArgs {
     /// Folder of the chain's data. No devnet may run on it.
-    #[arg(long, short, value_name = "DIR")]
-    pub data: PathBuf,
+    #[arg(long, short, value_name = "DIR", required_unless_present = "decisions")]
+    pub data: Option<PathBuf>,
+    /// A decision log (see `up --decisions`).
+    #[arg(long, value_name = "FILE", conflicts_with = "data")]
+    pub decisions: Option<PathBuf>,
 }

@@ -240,6 +240,9 @@ pub struct InferenceConfig {
     /// Whether this process computes answers of mode ZK in its blocks again, on its own processor, and reports who signed
     /// a false one.
     pub recompute: bool,
+    /// Folder in which the scheduler writes what it is told and what it decides, a file per start; none: it does not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub decisions: Option<PathBuf>,
     /// For tests: models (by id) whose answers a shard holds back for so many milliseconds.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub test_delay_ms: BTreeMap<String, u64>,
@@ -345,6 +348,7 @@ impl Default for InferenceConfig {
             models: None,
             credit: CreditLimits::default().initial.0,
             recompute: true,
+            decisions: None,
             test_delay_ms: BTreeMap::new(),
         }
     }
@@ -491,6 +495,8 @@ impl Config {
         set(&mut self.accounts.mnemonic, &args.mnemonic);
         self.data = args.data.clone().or(self.data.take());
         self.inference.models = args.models.clone().or(self.inference.models.take());
+        let decisions = self.inference.decisions.take();
+        self.inference.decisions = args.decisions.clone().or(decisions);
         self.nats.url = args.nats.clone().or(self.nats.url.take());
         self.store.archive |= args.archive;
     }

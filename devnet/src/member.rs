@@ -302,6 +302,7 @@ impl Member {
                     ..Default::default()
                 },
                 timetable: self.timetable,
+                decisions: self.config.inference.decisions.clone(),
             },
             base.transport.clone(),
             base.chain.clone(),

@@ -109,6 +109,7 @@ impl Node {
                     ..Default::default()
                 },
                 timetable,
+                decisions: config.inference.decisions.clone(),
             },
             transport.clone(),
             chain.clone(),

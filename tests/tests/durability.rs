@@ -126,7 +126,10 @@ async fn nothing_that_was_accepted_is_lost_at_twenty_kills_under_load() {
     let said = Arc::new(Mutex::new(Said::default()));
     let mut wallets = wallets(3);
     let (input, rows) = rows("risk");
-    let mut devnet = Devnet::start_on(&data, &[]);
+    let decisions = folder.path().join("decisions");
+    let decisions_path = decisions.to_string_lossy().into_owned();
+    let logged = ["--decisions", decisions_path.as_str()];
+    let mut devnet = Devnet::start_on(&data, &logged);
     let code = probe("Fanout", "risk", &input);
     let contract = wallets[0].deploy(&devnet.provider(), code).await;
     let mut seed = SEED;
@@ -144,7 +147,7 @@ async fn nothing_that_was_accepted_is_lost_at_twenty_kills_under_load() {
         for load in loads {
             load.await.expect("the load ends with the devnet");
         }
-        devnet = Devnet::start_on(&data, &[]);
+        devnet = Devnet::start_on(&data, &logged);
         let provider = devnet.provider();
         let known = std::mem::take(&mut *said.lock().expect("no panic"));
         println!(
@@ -171,6 +174,15 @@ async fn nothing_that_was_accepted_is_lost_at_twenty_kills_under_load() {
     }
     assert!(devnet.stop().success());
     replays(&data);
+    // Each scheduler's decisions come again, whatever moment it was killed at.
+    let mut logs = 0;
+    for entry in std::fs::read_dir(&decisions).expect("decision logs") {
+        let file = entry.expect("a file").path();
+        let said = penstock(&["replay", "--decisions", &file.to_string_lossy()]);
+        assert!(said.contains("decisions are equal"), "{said}");
+        logs += 1;
+    }
+    assert_eq!(logs, KILLS + 1);
 }
 
 fn replays(data: &Path) {

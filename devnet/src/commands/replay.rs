@@ -1,4 +1,4 @@
-//! `penstock replay`: every block again, from log and witness alone.
+//! `penstock replay`: every block again, from log and witness alone; or every decision of the scheduler.
 
 use crate::cli::ReplayArgs;
 use alloy_consensus::Header;
@@ -6,17 +6,44 @@ use alloy_rlp::Decodable;
 use eyre::{WrapErr, bail, eyre};
 use indicatif::ProgressBar;
 use penstock_actors::boot::stored_genesis;
+use penstock_actors::decisions::replay;
 use penstock_evm::{genesis_block, verify};
 use penstock_rules::dev::requests;
 use penstock_rules::ids::Height;
 use penstock_store::{Store, StoreConfig};
+use std::fs::File;
+use std::io::BufReader;
+use std::path::Path;
 
-/// Re-executes all blocks of a data folder, with no shard and no model, and compares roots and receipts.
+/// Does again what was done, and compares.
 ///
 /// # Errors
-/// Names the first block that differs, and how.
+/// Names the first block or decision that differs, and how.
 pub fn run(args: &ReplayArgs) -> eyre::Result<()> {
-    let dir = &args.data;
+    match (&args.data, &args.decisions) {
+        (_, Some(file)) => decisions(file),
+        (Some(dir), None) => blocks(dir),
+        (None, None) => bail!("give --data or --decisions"),
+    }
+}
+
+/// Tells a scheduler all that a decision log says, and compares what it decides.
+fn decisions(file: &Path) -> eyre::Result<()> {
+    let name = || format!("decision log {}", file.display());
+    let log = File::open(file).wrap_err_with(|| format!("can't open the {}", name()))?;
+    let seen = replay(BufReader::new(log)).wrap_err_with(name)?;
+    println!(
+        "all decisions are equal: {} events, {} assignments, {} answers, {} deferrals",
+        seen.events, seen.assigned, seen.settled, seen.deferred
+    );
+    if seen.cut {
+        println!("the last line is cut, as a kill does, and was left out");
+    }
+    Ok(())
+}
+
+/// Re-executes all blocks of a data folder, with no shard and no model, and compares roots and receipts.
+fn blocks(dir: &Path) -> eyre::Result<()> {
     if !dir.is_dir() {
         bail!("data folder {} does not exist", dir.display());
     }

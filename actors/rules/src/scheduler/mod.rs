@@ -48,7 +48,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What happens to the scheduler.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Event {
     /// A gang came, or came again, perhaps changed.
     Submit(Gang),
@@ -88,7 +88,7 @@ pub enum Event {
 }
 
 /// When the next two blocks stop taking results.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Slot {
     /// The head.
     pub height: Height,
@@ -99,7 +99,7 @@ pub struct Slot {
 }
 
 /// A transaction that got into a block.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Included {
     /// The gang's id: the transaction hash.
     pub id: B256,
@@ -112,7 +112,7 @@ pub struct Included {
 }
 
 /// What the scheduler wants done.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Effect {
     /// Send work to a shard.
     Assign(Assignment),
@@ -151,7 +151,7 @@ pub struct Evidence {
 }
 
 /// A line of the decision log: when, and what was decided.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
     /// When.
     pub at: Micros,
@@ -160,7 +160,7 @@ pub struct Record {
 }
 
 /// What was decided.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Decision {
     /// A full plan.
     Planned {
@@ -187,7 +187,7 @@ pub enum Decision {
 }
 
 /// What a scheduler is told once.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Config {
     /// Equal answers that each mode needs.
     pub quorum: Quorum,
@@ -198,7 +198,7 @@ pub struct Config {
 }
 
 /// What the decision log has.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum DecisionLog {
     /// What went wrong.
     #[default]
@@ -218,7 +218,9 @@ impl Default for Config {
 }
 
 /// In which order gangs are planned. All but [`Policy::Value`] are there to be compared with.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub enum Policy {
     /// Whole gangs by value per remaining marginal compute time, with tickets and two passes.
     #[default]
