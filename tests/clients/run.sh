@@ -73,6 +73,7 @@ client "${PENSTOCK_VENV_WEB3_8:+$PENSTOCK_VENV_WEB3_8/bin/}python3" flows.py "$u
 if [ -n "${PENSTOCK_BIN:-}" ]; then
   client node bursts.mjs
   client node hostile.mjs
+  client node recorded.mjs
   client node dev.mjs
 fi
 

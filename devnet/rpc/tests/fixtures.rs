@@ -1,6 +1,9 @@
 //! Requests and answers as recorded, byte by byte but for white space: `>>` lines against `<<` lines.
 //!
 //! `PENSTOCK_BLESS=1 cargo test -p penstock-rpc --test fixtures` writes the answers anew; read the difference.
+//!
+//! What only the true chain answers (traces, proofs, subscriptions) is recorded in the same form in
+//! `tests/clients/fixtures/`, where `tests/clients/recorded.mjs` plays it.
 
 #![allow(missing_docs)]
 
@@ -8,6 +11,7 @@ mod common;
 
 use common::{LOGGER, Node};
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::path::PathBuf;
 
@@ -28,14 +32,51 @@ async fn node() -> Node {
     node
 }
 
-fn fixtures() -> Vec<PathBuf> {
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+/// Methods without a recorded line, and why.
+const UNRECORDED: [(&str, &str); 3] = [
+    ("rpc.discover", "devnet/docs/methods.md is the same list"),
+    ("eth_subscription", "a notification, no method"),
+    ("pipe_subscription", "a notification, no method"),
+];
+
+/// Recorded files of a folder of the repository.
+fn recorded(folder: &str) -> Vec<PathBuf> {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(folder);
     let mut files: Vec<_> = std::fs::read_dir(folder)
         .expect("the folder is there")
         .map(|entry| entry.expect("readable").path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "io"))
         .collect();
     files.sort();
     files
+}
+
+fn fixtures() -> Vec<PathBuf> {
+    recorded("tests/fixtures")
+}
+
+/// Names of the methods that the files' requests call.
+fn called(files: Vec<PathBuf>) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    for file in files {
+        let text = std::fs::read_to_string(&file).expect("readable");
+        for request in text.lines().filter_map(|line| line.strip_prefix(">> ")) {
+            let request: Value = serde_json::from_str(request).expect("a request");
+            names.insert(request["method"].as_str().expect("a method").to_owned());
+        }
+    }
+    names
+}
+
+#[tokio::test]
+async fn every_method_that_is_served_has_a_recorded_answer() {
+    let node = Node::start().await;
+    let mut known = called(fixtures());
+    known.extend(called(recorded("../../tests/clients/fixtures")));
+    known.extend(UNRECORDED.map(|(name, _)| name.to_owned()));
+    let served = node.server.methods().into_iter().map(str::to_owned);
+    let without: Vec<_> = served.filter(|name| !known.contains(name)).collect();
+    assert!(without.is_empty(), "{without:?}");
 }
 
 #[tokio::test]
