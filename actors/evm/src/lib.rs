@@ -43,6 +43,7 @@ mod system;
 pub mod verify;
 
 pub mod call;
+mod flat;
 pub mod simulate;
 pub mod trace;
 

@@ -5,6 +5,7 @@
 
 use crate::attest::Attesters;
 use crate::dev;
+use crate::flat;
 use crate::overlay::{Backend, BackendError, Changes, View};
 use crate::precompile::Trace;
 use crate::recover::{checks, environment};
@@ -275,7 +276,10 @@ pub(crate) fn watch(
             };
             let result = ResultAndState::new(done.result, done.state);
             let block = block_env(scene.spec, scene.env);
-            let trace = inspector.get_result(Some(context), &tx, &block, &result, &mut view)?;
+            let mut trace = inspector.get_result(Some(context), &tx, &block, &result, &mut view)?;
+            if let GethTrace::FlatCallTracer(traces) = &mut trace {
+                flat::as_geth(traces, result.result.tx_gas_used(), options);
+            }
             let done = Done {
                 result: result.result,
                 state: result.state,
