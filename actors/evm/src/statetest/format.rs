@@ -231,3 +231,33 @@ impl TestAuthorization {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_hardfork_of_the_evm_has_a_name_in_files() {
+        let names = [
+            "Frontier",
+            "Homestead",
+            "EIP150",
+            "EIP158",
+            "Byzantium",
+            "ConstantinopleFix",
+            "Istanbul",
+            "Berlin",
+            "London",
+            "Paris",
+            "Shanghai",
+            "Cancun",
+            "Prague",
+            "Osaka",
+            "Amsterdam",
+        ];
+        let known: Vec<_> = names.into_iter().filter_map(fork).collect();
+        let all: Vec<_> = (0..=u8::MAX).map_while(SpecId::try_from_u8).collect();
+        assert_eq!(known, all);
+        assert_eq!(fork("Atlantis"), None);
+    }
+}
