@@ -149,7 +149,8 @@ pub struct UpArgs {
     /// Address to listen on. Default 127.0.0.1.
     #[arg(long)]
     pub host: Option<IpAddr>,
-    /// Port of health and metrics over HTTP; 0 takes a free one. Default: JSON-RPC's and a thousand.
+    /// Port of health and metrics over HTTP; 0 takes a free one. Default: JSON-RPC's and a thousand, or a free one where
+    /// that is taken.
     #[arg(long)]
     pub health_port: Option<u16>,
     /// Chain id. Default 31337.

@@ -110,7 +110,7 @@ impl Default for ShardConfig {
 pub struct HealthConfig {
     /// Address to listen on.
     pub host: IpAddr,
-    /// Port; 0 takes a free one. None: JSON-RPC's and a thousand, 9545 by default.
+    /// Port; 0 takes a free one. None: JSON-RPC's and a thousand, 9545 by default; `up` takes a free one where that is taken.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
 }

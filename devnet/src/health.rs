@@ -17,12 +17,13 @@ use hyper_util::rt::TokioIo;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use parking_lot::RwLock;
 use std::convert::Infallible;
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
-use tracing::debug;
+use tracing::{debug, warn};
 
 /// A loop that has not turned for this long hangs. It turns every quarter of a second; starting or stopping an actor may
 /// take some seconds of it.
@@ -54,9 +55,25 @@ impl Health {
     /// # Errors
     /// Where the address can't be listened on, or metrics are recorded elsewhere in this process.
     pub async fn serve(listen: SocketAddr) -> eyre::Result<Self> {
-        let listener = TcpListener::bind(listen)
-            .await
-            .wrap_err_with(|| format!("health can't listen on {listen}"))?;
+        let bound = TcpListener::bind(listen).await;
+        Self::on(bound.wrap_err_with(|| format!("health can't listen on {listen}"))?)
+    }
+
+    /// The same, for a port that nobody named: where it is taken, a free one does, and the log says so.
+    ///
+    /// # Errors
+    /// See [`Health::serve`].
+    pub async fn serve_near(listen: SocketAddr) -> eyre::Result<Self> {
+        match TcpListener::bind(listen).await {
+            Err(error) if error.kind() == ErrorKind::AddrInUse => {
+                warn!(%listen, "the port beside JSON-RPC's is taken: health is told on a free one");
+                Self::serve(SocketAddr::new(listen.ip(), 0)).await
+            }
+            bound => Self::on(bound.wrap_err_with(|| format!("health can't listen on {listen}"))?),
+        }
+    }
+
+    fn on(listener: TcpListener) -> eyre::Result<Self> {
         let addr = listener.local_addr().wrap_err("health has no address")?;
         let metrics = PrometheusBuilder::new()
             .install_recorder()

@@ -82,7 +82,10 @@ impl Node {
     /// # Errors
     /// Names what could not be started.
     pub async fn start(config: Config, quiet: bool) -> eyre::Result<Self> {
-        let health = Health::serve(config.health_addr()).await?;
+        let health = match config.health.port {
+            Some(_) => Health::serve(config.health_addr()).await?,
+            None => Health::serve_near(config.health_addr()).await?,
+        };
         let timetable = config.timetable()?;
         let base = Base::open(&config, quiet, Vouch::Scheduler).await?;
         let Base {

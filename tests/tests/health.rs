@@ -1,7 +1,7 @@
 //! Health and metrics of a devnet in one process, on a port of their own.
 
 use alloy_provider::Provider;
-use penstock_tests::harness::{Devnet, ask, wallets};
+use penstock_tests::harness::{Devnet, ask, binary, wallets};
 use serde_json::Value;
 use std::net::TcpListener;
 
@@ -49,4 +49,50 @@ async fn a_devnet_tells_how_it_is_and_ends_when_it_is_drained() {
         Some(202)
     );
     assert!(devnet.ended().success());
+}
+
+/// Somebody else has the port beside JSON-RPC's. One that was named is no wish: the devnet says that it is taken.
+#[test]
+fn a_taken_port_for_health_stops_a_devnet_only_where_it_was_named() {
+    // A pair of ports that are free, and the upper one taken at once.
+    let (port, taken) = (0..100)
+        .find_map(|_| {
+            let port = free_port();
+            let beside = port.checked_add(1_000)?;
+            let taken = TcpListener::bind(("127.0.0.1", beside)).ok()?;
+            Some((port, taken))
+        })
+        .expect("a free pair");
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let ready = folder.path().join("ready");
+    let up = |more: &[&str]| {
+        let mut command = std::process::Command::new(binary());
+        command
+            .args(["up", "--quiet", "--backend", "cpu", "--port"])
+            .arg(port.to_string())
+            .arg("--ready-file")
+            .arg(&ready)
+            .args(more)
+            .env("PENSTOCK_LOG", "warn")
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::piped());
+        command
+    };
+    let mut devnet = up(&[]).spawn().expect("the binary starts");
+    let started = (0..1_200).any(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        ready.exists() || devnet.try_wait().is_ok_and(|ended| ended.is_some())
+    });
+    devnet.kill().expect("it can be killed");
+    let output = devnet.wait_with_output().expect("it ends");
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(started && ready.exists(), "{text}");
+    let named = taken.local_addr().expect("an address").to_string();
+    assert!(text.contains(&named), "{text}");
+    let named_port = taken.local_addr().expect("an address").port().to_string();
+    let output = up(&["--health-port", &named_port]).output();
+    let output = output.expect("it ends");
+    assert!(!output.status.success());
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(text.contains(&named), "{text}");
 }
