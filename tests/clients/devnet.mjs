@@ -16,6 +16,7 @@ export async function start(...args) {
   const data = ["--data", join(folder, "data"), "--ready-file", ready];
   const child = spawn(process.env.PENSTOCK_BIN, ["up", "--port", "0", "--quiet", "--backend", "cpu", ...data, ...args], { stdio: "ignore" });
   const ended = new Promise((resolve) => child.once("exit", resolve));
+  process.once("SIGTERM", () => process.exit(1));
   process.on("exit", () => {
     child.kill("SIGKILL");
     rmSync(folder, { recursive: true, force: true });

@@ -2,18 +2,20 @@
 //
 //   PENSTOCK_BIN=target/debug/penstock node hostile.mjs
 //
-// PENSTOCK_HOSTILE_REQUESTS=1000000 for the long run; 20,000 is the default. PENSTOCK_HOSTILE_SEED repeats one.
+// PENSTOCK_LONG_TESTS=1 for the long run of a million; 20,000 is the default. PENSTOCK_HOSTILE_REQUESTS says how many,
+// PENSTOCK_HOSTILE_SEED repeats a run.
 
 import assert from "node:assert/strict";
 import { connect } from "node:net";
 import { start } from "./devnet.mjs";
 import { check, finish } from "./lib.mjs";
 
-const REQUESTS = Number(process.env.PENSTOCK_HOSTILE_REQUESTS ?? 20_000);
+const REQUESTS = Number(process.env.PENSTOCK_HOSTILE_REQUESTS ?? (process.env.PENSTOCK_LONG_TESTS === "1" ? 1_000_000 : 20_000));
 let seed = Number(process.env.PENSTOCK_HOSTILE_SEED ?? Date.now() % 2 ** 31);
 console.log(`        seed ${seed}`);
-/** Requests of one batch. */
+/** Requests of one batch, and clients that send them. */
 const BATCH = 100;
+const CLIENTS = 8;
 /** What the node may take on top of what it had when it was warm, in MiB: caches of calls and answers on their way. */
 const GROWTH_MIB = 512;
 /** Codes that a generated request may get. */
@@ -116,21 +118,32 @@ function raw(bytes, wait) {
 await serves();
 await check(`hostile: ${REQUESTS} generated requests each get an answer with a known code`, async () => {
   let warm;
+  let sent = 0;
+  let told = 0;
   const counts = new Map();
-  for (let sent = 0; sent < REQUESTS; sent += BATCH) {
-    const batch = Array.from({ length: BATCH }, (_, id) => request(id));
-    const [status, text] = await post(JSON.stringify(batch));
-    assert.equal(status, 200, text.slice(0, 200));
-    const answers = JSON.parse(text);
-    assert.equal(answers.length, BATCH);
-    for (const { id, error, result } of answers) {
-      const code = error?.code ?? 0;
-      counts.set(code, (counts.get(code) ?? 0) + 1);
-      assert.ok(error ? CODES.has(code) : result !== undefined, `${code}: ${JSON.stringify(batch[id])}`);
-      assert.notEqual(code, -32603, `internal error at ${JSON.stringify(batch[id])}: ${JSON.stringify(error)}`);
+  // Some clients at once: an order that waits for a block keeps the others' batches going.
+  const client = async () => {
+    while (sent < REQUESTS) {
+      sent += BATCH;
+      const batch = Array.from({ length: BATCH }, (_, id) => request(id));
+      const [status, text] = await post(JSON.stringify(batch));
+      assert.equal(status, 200, text.slice(0, 200));
+      const answers = JSON.parse(text);
+      assert.equal(answers.length, BATCH);
+      for (const { id, error, result } of answers) {
+        const code = error?.code ?? 0;
+        counts.set(code, (counts.get(code) ?? 0) + 1);
+        assert.ok(error ? CODES.has(code) : result !== undefined, `${code}: ${JSON.stringify(batch[id])}`);
+        assert.notEqual(code, -32603, `internal error at ${JSON.stringify(batch[id])}: ${JSON.stringify(error)}`);
+      }
+      warm ??= devnet.memory();
+      if (sent >= told + 100_000) {
+        told = sent;
+        console.log(`        ${sent} requests, ${Math.round(devnet.memory())} MiB`);
+      }
     }
-    warm ??= devnet.memory();
-  }
+  };
+  await Promise.all(Array.from({ length: CLIENTS }, client));
   await serves();
   const growth = devnet.memory() - warm;
   console.log(`        codes ${JSON.stringify(Object.fromEntries(counts))}, memory +${Math.round(growth)} MiB`);

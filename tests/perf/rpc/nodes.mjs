@@ -10,6 +10,13 @@ import { setTimeout as sleep } from "node:timers/promises";
 /** Longest wait for a node to serve, on a loaded machine. */
 const READY_MS = 120_000;
 
+const running = new Set();
+const folders = new Set();
+process.on("exit", () => {
+  for (const child of running) child.kill("SIGKILL");
+  for (const folder of folders) rmSync(folder, { recursive: true, force: true });
+});
+
 function freePort() {
   return new Promise((resolve) => {
     const server = createServer().listen(0, "127.0.0.1", () => {
@@ -64,6 +71,7 @@ class Node {
     const ended = new Promise((resolve) => this.child.once("exit", resolve));
     this.child.kill("SIGKILL");
     await ended;
+    running.delete(this.child);
   }
 }
 
@@ -71,7 +79,7 @@ async function start(name, binary, args) {
   const port = await freePort();
   const child = spawn(binary, args(port), { stdio: "ignore" });
   const node = new Node(name, port, child);
-  process.on("exit", () => child.kill("SIGKILL"));
+  running.add(child);
   for (let waited = 0; ; waited += 50) {
     if (await serves(port).catch(() => false)) return node;
     if (waited > READY_MS || child.exitCode !== null) throw new Error(`${name} does not serve: ${binary}`);
@@ -82,7 +90,7 @@ async function start(name, binary, args) {
 /** A devnet of ours, as `penstock up` starts it: durable, and made for inference. */
 export async function penstock(binary) {
   const folder = mkdtempSync(join(tmpdir(), "penstock-perf-"));
-  process.on("exit", () => rmSync(folder, { recursive: true, force: true }));
+  folders.add(folder);
   return start("penstock", binary, (port) => [
     "up", "--port", String(port), "--quiet", "--backend", "cpu", "--data", join(folder, "data"),
   ]);

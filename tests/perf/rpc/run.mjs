@@ -3,7 +3,8 @@
 //   PENSTOCK_BIN=... ANVIL_BIN=... node run.mjs [TRANSACTIONS] [ROUNDS]
 //
 // Each case sends TRANSACTIONS (2,000) transactions over ten connections, one per account. It is cut into ROUNDS (4), in
-// which the nodes take turns, so that the machine's moods meet both; the same signed bytes go to both. A round ends
+// which the nodes take turns, so that the machine's moods meet both; the same signed bytes go to both. Each case has nodes
+// of its own: what a transaction costs grows with anvil's chain. A round ends
 // when all its transactions are in blocks. CPU time is what the system counts for the node's process, from the first
 // byte to the last block. Every receipt is checked after the measurement.
 // PENSTOCK_PERF_ONLY=text runs the cases whose name holds the text; PENSTOCK_PERF_THREADS=1 prints time by thread.
@@ -136,15 +137,27 @@ const at = (sorted, part) => sorted[Math.min(sorted.length - 1, Math.floor(sorte
 
 const { abi, evm } = compiled();
 const workload = new Interface(abi);
-const nodes = [await penstock(process.env.PENSTOCK_BIN), await anvil(process.env.ANVIL_BIN)];
-
-// The contract, at one address on both.
 const holders = wallets.map(({ address }) => address);
 const code = `0x${evm.bytecode.object}${new AbiCoder().encode(["address[]"], [holders]).slice(2)}`;
-const deployment = await wallets[0].signTransaction({ ...FEES, data: code, gasLimit: 2_000_000n, nonce: 0 });
-nonces[0] += 1;
 const contract = getCreateAddress({ from: wallets[0].address, nonce: 0 });
-for (const node of nodes) await latency(node, "http", false, [deployment]);
+
+/** Both nodes, with the contract at one address, warm: caches, this client's compiler, and pages of both. */
+async function fresh() {
+  nonces.fill(0);
+  const nodes = [await penstock(process.env.PENSTOCK_BIN), await anvil(process.env.ANVIL_BIN)];
+  const deployment = await wallets[0].signTransaction({ ...FEES, data: code, gasLimit: 2_000_000n, nonce: 0 });
+  nonces[0] += 1;
+  const first = await sign(20, KINDS[0][1]);
+  for (const node of nodes) {
+    await latency(node, "http", false, [deployment]);
+    await round(node, "http", 1, first);
+  }
+  return nodes;
+}
+
+async function stop(nodes) {
+  for (const node of nodes) await node.stop();
+}
 
 const to = "0x00000000000000000000000000000000000b0b00";
 const KINDS = [
@@ -156,15 +169,12 @@ const only = process.env.PENSTOCK_PERF_ONLY ?? "";
 const rows = [];
 const byThread = new Map();
 
-// Warm: caches, this client's compiler, and pages of both.
-const first = await sign(20, KINDS[0][1]);
-for (const node of nodes) await round(node, "http", 1, first);
-
 for (const [name, make] of KINDS) {
   for (const kind of ["http", "ws"]) {
     for (const batch of [1, BATCH]) {
       const title = `${name}, ${kind === "ws" ? "WebSocket" : "HTTP"}, ${batch === 1 ? "singles" : `batches of ${batch}`}`;
       if (!title.includes(only)) continue;
+      const nodes = await fresh();
       const sums = nodes.map(() => ({ cpu: 0, wall: 0, stalled: 0 }));
       for (let number = 0; number < ROUNDS; number += 1) {
         const signed = await sign(COUNT / ROUNDS / ACCOUNTS, make);
@@ -179,6 +189,7 @@ for (const [name, make] of KINDS) {
       rows.push(row);
       const note = sums.flatMap(({ stalled }, index) => (stalled > 0 ? [`${nodes[index].name} left ${stalled} out until it was told to mine`] : []));
       print(row, note);
+      await stop(nodes);
     }
   }
 }
@@ -193,6 +204,7 @@ function print([title, ours, theirs, wallOurs, wallTheirs], notes) {
 }
 
 if ("latency".includes(only)) {
+  const nodes = await fresh();
   console.log("\nfrom sending until the receipt is there, one at a time | ms, p50 and p95: ours | anvil      | ratio of p50 | CPU us: ours, anvil, ratio");
   for (const kind of ["http", "ws"]) {
     for (const sync of [false, true]) {
@@ -210,10 +222,9 @@ if ("latency".includes(only)) {
       );
     }
   }
+  await stop(nodes);
 }
-console.log(`\nmemory: ${nodes.map((node) => `${node.name} ${node.memory().toFixed(0)} MiB`).join(", ")}`);
 if (process.env.PENSTOCK_PERF_THREADS) {
   for (const [thread, ms] of [...byThread].sort((a, b) => b[1] - a[1])) console.log(`        ${thread.padEnd(16)} ${ms.toFixed(0)} ms`);
 }
-for (const node of nodes) await node.stop();
 process.exit(0);
