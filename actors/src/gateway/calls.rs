@@ -1,9 +1,11 @@
 //! Calls with real inference: run; where an answer is missing, ask for it, wait, and run again.
 
+use super::answers::Answers;
 use super::reader::store_error;
 use super::{Gateway, micros};
 use crate::shell::now;
 use alloy_primitives::{Address, B256, Bytes, TxKind, U256, keccak256};
+use alloy_rpc_types_eth::state::StateOverride;
 use alloy_rpc_types_eth::{BlockOverrides, TransactionRequest};
 use parking_lot::Mutex;
 use penstock_evm::predeploys::{INFERENCE_MARKET, MULTIPLIER_SLOT};
@@ -11,7 +13,7 @@ use penstock_evm::{
     AccountOverride, Backend, BlockEnv, CallOutcome, CallRequest, ChainSpec, Historic, Results,
     call, env_of, estimate,
 };
-use penstock_rpc::{At, ChainReader, Overrides, RpcError};
+use penstock_rpc::{At, ChainReader, Given, Overrides, RpcError};
 use penstock_rules::ids::{Height, RequestKey};
 use penstock_rules::message::{Class, Deferral, Gang, GangRequest, Role, Withdraw};
 use penstock_rules::tx::Reason;
@@ -124,6 +126,7 @@ pub(super) struct Job {
     pub(super) spec: Arc<ChainSpec>,
     pub(super) env: BlockEnv,
     pub(super) request: CallRequest,
+    pub(super) answers: Answers,
     kind: Kind,
 }
 
@@ -197,14 +200,28 @@ impl Gateway {
             override_block(&mut env, block);
         }
         let mut request = convert(request)?;
-        request.overrides = override_accounts(overrides)?;
+        let answers = self.answers(overrides.answers, &state).await?;
+        request.overrides = override_accounts(overrides.state)?;
         Ok(Job {
             state,
             spec: head.chain.spec.clone(),
             env,
             request,
+            answers,
             kind,
         })
+    }
+
+    /// What counts as answers in a run on `state`.
+    pub(super) async fn answers(
+        &self,
+        given: Option<Given>,
+        state: &Arc<dyn Backend>,
+    ) -> Result<Answers, RpcError> {
+        match given {
+            Some(outputs) => Answers::of_client(outputs, state.clone()).await,
+            None => Ok(Answers::Shards(self.results.clone())),
+        }
     }
 
     /// State of the block at `height`, from memory or from the store.
@@ -217,15 +234,14 @@ impl Gateway {
 
     /// Runs until nothing is missing, or the deadline passes.
     pub(super) async fn run(&self, job: Job) -> Result<CallOutcome, RpcError> {
-        let results = self.results.clone();
-        self.until_answered(job.request.from, || {
-            let (job, results) = (job.clone(), results.clone());
+        self.until_answered(job.request.from, &job.answers, || {
+            let job = job.clone();
             move || {
                 let run = match job.kind {
                     Kind::Call => call,
                     Kind::Estimate => estimate,
                 };
-                match run(&*job.state, &job.spec, &job.env, &job.request, &results) {
+                match run(&*job.state, &job.spec, &job.env, &job.request, &job.answers) {
                     CallOutcome::Missing { requests } => Err(requests),
                     outcome => Ok(outcome),
                 }
@@ -235,10 +251,12 @@ impl Gateway {
     }
 
     /// Runs what `run` makes, on a blocking thread, until it has no requests left that it waits for, or the deadline
-    /// passes. `from` is whose requests these are.
+    /// passes. `from` is whose requests these are. `answers` is what the runs look into: where the client gave them, nobody
+    /// is asked for others.
     pub(super) async fn until_answered<T, R>(
         &self,
         from: Address,
+        answers: &Answers,
         run: impl Fn() -> R,
     ) -> Result<T, RpcError>
     where
@@ -257,6 +275,9 @@ impl Gateway {
                 Err(requests) => requests,
                 Ok(outcome) => return Ok(outcome),
             };
+            if let Some(error) = answers.lacking(&requests) {
+                return Err(error);
+            }
             let waiting = waiting.get_or_insert_with(|| Waiting::new(self));
             let gang = self.gang(waiting.id, from, round, requests, deadline);
             if let Err(missing) = self.wait(&gang, settled, deadline).await {
@@ -411,7 +432,7 @@ fn convert(request: TransactionRequest) -> Result<CallRequest, RpcError> {
 }
 
 pub(super) fn override_accounts(
-    overrides: Overrides,
+    overrides: Option<StateOverride>,
 ) -> Result<BTreeMap<Address, AccountOverride>, RpcError> {
     let slots = |map: alloy_primitives::map::B256HashMap<B256>| {
         map.into_iter()
@@ -419,7 +440,6 @@ pub(super) fn override_accounts(
             .collect::<BTreeMap<U256, U256>>()
     };
     overrides
-        .state
         .unwrap_or_default()
         .into_iter()
         .map(|(address, account)| {

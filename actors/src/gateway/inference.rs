@@ -3,15 +3,13 @@
 use super::Gateway;
 use super::calls::{Kind, failed};
 use super::traces::{blocking, error, to_trace};
-use alloy_primitives::Bytes;
 use alloy_rpc_types_eth::TransactionRequest;
-use penstock_evm::{CallOutcome, Consumed, InferenceEstimate, consumed, estimate_inference, given};
+use penstock_evm::{CallOutcome, Consumed, InferenceEstimate, consumed, estimate_inference};
 use penstock_rpc::{
     At, ChainBlock, ConsumedView, DevControl, InferenceView, Overrides, RequestView, RpcError,
 };
 use penstock_rules::ids::{Height, Igas, RequestKey};
 use penstock_rules::producer::Timetable;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 impl Gateway {
@@ -41,62 +39,29 @@ impl Gateway {
         request: TransactionRequest,
         at: At,
         overrides: Overrides,
-        outputs: Option<BTreeMap<RequestKey, Bytes>>,
     ) -> Result<InferenceView, RpcError> {
         let job = self
             .job(request.clone(), at, overrides.clone(), Kind::Call)
             .await?;
         let igas_limit = job.spec.igas_limit;
-        let (estimate, gas) = match outputs {
-            Some(outputs) => {
-                let work = blocking(move || {
-                    let answers = given(&*job.state, outputs)
-                        .map_err(|error| CallOutcome::Invalid(error.to_string()))?;
-                    let found = estimate_inference(
-                        &*job.state,
-                        &job.spec,
-                        &job.env,
-                        &job.request,
-                        &answers,
-                    );
-                    let gas = penstock_evm::estimate(
-                        &*job.state,
-                        &job.spec,
-                        &job.env,
-                        &job.request,
-                        &answers,
-                    );
-                    found.map(|found| (found, gas))
-                });
-                let (estimate, gas) = work.await?.map_err(missing)?;
-                let gas = match gas {
-                    CallOutcome::Returned { gas_used, .. } => Ok(gas_used),
-                    other => Err(failed(other)),
-                };
-                (estimate, gas)
+        let found = self.until_answered(job.request.from, &job.answers, || {
+            let job = job.clone();
+            move || {
+                let found = estimate_inference(
+                    &*job.state,
+                    &job.spec,
+                    &job.env,
+                    &job.request,
+                    &job.answers,
+                );
+                match found {
+                    Err(CallOutcome::Missing { requests }) => Err(requests),
+                    other => Ok(other),
+                }
             }
-            None => {
-                let results = self.results.clone();
-                let found = self.until_answered(job.request.from, || {
-                    let (job, results) = (job.clone(), results.clone());
-                    move || {
-                        let found = estimate_inference(
-                            &*job.state,
-                            &job.spec,
-                            &job.env,
-                            &job.request,
-                            &results,
-                        );
-                        match found {
-                            Err(CallOutcome::Missing { requests }) => Err(requests),
-                            other => Ok(other),
-                        }
-                    }
-                });
-                let estimate = found.await?.map_err(failed)?;
-                (estimate, self.run_estimate(request, at, overrides).await)
-            }
-        };
+        });
+        let estimate = found.await?.map_err(failed)?;
+        let gas = self.run_estimate(request, at, overrides).await;
         Ok(self.inference_view(estimate, gas, igas_limit))
     }
 
@@ -144,15 +109,5 @@ fn view(consumed: Consumed) -> RequestView {
         key: consumed.key,
         request: consumed.request,
         igas: consumed.igas,
-    }
-}
-
-/// The error of an estimate with given answers.
-fn missing(outcome: CallOutcome) -> RpcError {
-    match outcome {
-        CallOutcome::Missing { requests } => {
-            RpcError::AnswerMissing(requests.iter().map(|request| request.key).collect())
-        }
-        other => failed(other),
     }
 }

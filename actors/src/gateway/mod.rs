@@ -18,6 +18,7 @@ mod pool;
 mod shards;
 mod status;
 
+mod answers;
 mod calls;
 mod dev;
 mod inference;

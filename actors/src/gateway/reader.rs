@@ -15,9 +15,9 @@ use penstock_evm::predeploys::{INFERENCE_MARKET, MULTIPLIER_SLOT};
 use penstock_evm::{Results, models, multiplier};
 use penstock_rpc::pipe::{reason_name, stage_name};
 use penstock_rpc::{
-    AnswerView, At, BloomTest, ChainBlock, ChainReader, ConsumedView, InferenceView, KeptView,
-    MarketView, NumberTensor, Only, Overrides, PendingTx, PoolEntry, ProofView, QueueView,
-    RpcError, ShardView, SimulatedBlock, StageCount, StringTensor, Traced, Tracer,
+    AnswerView, At, BloomTest, ChainBlock, ChainReader, ConsumedView, Given, InferenceView,
+    KeptView, MarketView, NumberTensor, Only, Overrides, PendingTx, PoolEntry, ProofView,
+    QueueView, RpcError, ShardView, SimulatedBlock, StageCount, StringTensor, Traced, Tracer,
 };
 use penstock_rules::ids::{Height, Igas, RequestKey, TxHash};
 use penstock_rules::model::ModelInfo;
@@ -218,8 +218,9 @@ impl ChainReader for Gateway {
         &self,
         payload: SimulatePayload,
         at: At,
+        answers: Option<Given>,
     ) -> Result<Vec<SimulatedBlock>, RpcError> {
-        self.run_simulate(payload, at).await
+        self.run_simulate(payload, at, answers).await
     }
 
     async fn consumed(
@@ -235,10 +236,8 @@ impl ChainReader for Gateway {
         request: TransactionRequest,
         at: At,
         overrides: Overrides,
-        given: Option<BTreeMap<RequestKey, Bytes>>,
     ) -> Result<InferenceView, RpcError> {
-        self.run_estimate_inference(request, at, overrides, given)
-            .await
+        self.run_estimate_inference(request, at, overrides).await
     }
 
     async fn market(&self, at: At) -> Result<MarketView, RpcError> {

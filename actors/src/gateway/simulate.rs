@@ -5,11 +5,10 @@ use super::calls::{failed, override_accounts};
 use alloy_eips::eip7910::EthConfig;
 use alloy_rpc_types_eth::simulate::{SimBlock, SimulatePayload};
 use penstock_evm::{
-    CallOutcome, SimulateBlock, SimulateError, Simulated, TransferLogs, Validation, simulate,
+    Backend, CallOutcome, SimulateBlock, SimulateError, Simulated, TransferLogs, Validation,
+    simulate,
 };
-use penstock_rpc::{
-    At, ChainReader, Overrides, RpcError, SimulatedBlock, SimulatedCall, simulation,
-};
+use penstock_rpc::{At, ChainReader, Given, RpcError, SimulatedBlock, SimulatedCall, simulation};
 use penstock_rules::ids::Height;
 use std::sync::Arc;
 
@@ -27,6 +26,7 @@ impl Gateway {
         &self,
         payload: SimulatePayload,
         at: At,
+        answers: Option<Given>,
     ) -> Result<Vec<SimulatedBlock>, RpcError> {
         let chain = match at {
             At::Head | At::Pending => self.head().chain.clone(),
@@ -45,9 +45,10 @@ impl Gateway {
         };
         let blocks = payload.block_state_calls.into_iter().map(block);
         let blocks: Arc<[_]> = blocks.collect::<Result<Vec<_>, _>>()?.into();
-        let results = self.results.clone();
-        let simulated = self.until_answered(chain.spec.coinbase, || {
-            let (chain, blocks, results) = (chain.clone(), blocks.clone(), results.clone());
+        let state: Arc<dyn Backend> = Arc::new(chain.state.clone());
+        let answers = self.answers(answers, &state).await?;
+        let simulated = self.until_answered(chain.spec.coinbase, &answers, || {
+            let (chain, blocks, answers) = (chain.clone(), blocks.clone(), answers.clone());
             move || {
                 let done = simulate(
                     &chain.state,
@@ -56,7 +57,7 @@ impl Gateway {
                     &blocks,
                     validation,
                     transfers,
-                    &results,
+                    &answers,
                 );
                 match done {
                     Err(SimulateError::Missing(requests)) => Err(requests),
@@ -73,10 +74,7 @@ fn block(block: SimBlock) -> Result<SimulateBlock, RpcError> {
     let calls = block.calls.into_iter();
     Ok(SimulateBlock {
         env: block.block_overrides.unwrap_or_default(),
-        accounts: override_accounts(Overrides {
-            state: block.state_overrides,
-            block: None,
-        })?,
+        accounts: override_accounts(block.state_overrides)?,
         calls: calls
             .map(|call| penstock_rpc::normalized(call, 0))
             .collect::<Result<_, _>>()?,

@@ -28,14 +28,14 @@ impl Gateway {
             return Err(failed(invalid));
         }
         let _place = self.trace_place().await?;
-        let (tracer, results) = (into(tracer), self.results.clone());
+        let tracer = into(tracer);
         let traced = blocking(move || {
             trace_call(
                 &*job.state,
                 &job.spec,
                 &job.env,
                 &job.request,
-                &results,
+                &job.answers,
                 &tracer,
             )
         });
@@ -76,9 +76,8 @@ impl Gateway {
         if let invalid @ CallOutcome::Invalid(_) = self.run(job.clone()).await? {
             return Err(failed(invalid));
         }
-        let results = self.results.clone();
         let listed = blocking(move || {
-            create_access_list(&*job.state, &job.spec, &job.env, &job.request, &results)
+            create_access_list(&*job.state, &job.spec, &job.env, &job.request, &job.answers)
         });
         let listed = listed.await?.map_err(failed)?;
         let items = listed.list.into_iter();

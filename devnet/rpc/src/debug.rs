@@ -4,7 +4,8 @@
 use crate::api::{Api, Table};
 use crate::convert;
 use crate::errors::RpcError;
-use crate::eth::{call, read};
+use crate::eth::call::{self, Answers};
+use crate::eth::read;
 use crate::params::Args;
 use crate::reader::{ChainBlock, Only, Overrides, Traced, Tracer};
 use alloy_consensus::{Block, BlockBody, TxEnvelope};
@@ -14,6 +15,7 @@ use alloy_rlp::{Decodable, Encodable};
 use alloy_rpc_types_trace::geth::{
     GethDebugTracingCallOptions, GethDebugTracingOptions, GethTrace, TraceResult,
 };
+use serde::Deserialize;
 use std::sync::Arc;
 
 /// Adds the methods.
@@ -54,9 +56,11 @@ fn tracers(table: &mut Table) {
             let request = call::normalized(args.need(0)?, 0)?;
             let at = api.state(args.maybe(1)?).await?;
             let options: GethDebugTracingCallOptions = args.maybe(2)?.unwrap_or_default();
+            let WithAnswers { answers } = args.maybe(2)?.unwrap_or_default();
             let overrides = Overrides {
                 state: options.state_overrides,
                 block: options.block_overrides.map(Box::new),
+                answers: answers.map(|given| given.checked(2)).transpose()?,
             };
             let tracer = Tracer::Geth(Box::new(options.tracing_options));
             let seen = api.reader.trace_call(request, at, overrides, tracer);
@@ -64,6 +68,13 @@ fn tracers(table: &mut Table) {
         })
         // Every invalid entry of the log is skipped by all: none is kept.
         .add("debug_getBadBlocks", async |_, _| Ok([(); 0]));
+}
+
+/// The one option of a traced call that geth does not have.
+#[derive(Default, Deserialize)]
+struct WithAnswers {
+    #[serde(default)]
+    answers: Option<Answers>,
 }
 
 fn options(args: &Args, index: usize) -> Result<GethDebugTracingOptions, RpcError> {

@@ -188,6 +188,14 @@ pub enum RpcError {
     /// A development method that was not carried out.
     #[error("{0}")]
     Dev(#[from] DevRefusal),
+    /// A method that this chain can't carry out, and what does the same here.
+    #[error("{method} is not supported: {instead}")]
+    Unsupported {
+        /// Which.
+        method: &'static str,
+        /// Why not, and what to do.
+        instead: &'static str,
+    },
     /// The trie that would prove it is no longer in memory.
     #[error("no proof for block {0}: only recent blocks have their tries in memory")]
     NoProof(Height),
@@ -249,7 +257,7 @@ impl RpcError {
             | Self::InvalidBlockRange
             | Self::TooManyCriteria(_) => code::INVALID_PARAMS,
             Self::Dev(DevRefusal::Timestamp { .. }) => code::INVALID_PARAMS,
-            Self::Dev(DevRefusal::Producers { .. }) => code::UNSUPPORTED,
+            Self::Dev(DevRefusal::Producers { .. }) | Self::Unsupported { .. } => code::UNSUPPORTED,
             Self::Dev(DevRefusal::Busy { .. } | DevRefusal::TooLarge) => code::LIMIT,
             Self::Dev(DevRefusal::Failed(_)) => code::INTERNAL,
             Self::Reverted(_) => code::REVERTED,

@@ -49,7 +49,7 @@ pub use control::{DevControl, DumpedAccount};
 pub use errors::{RpcError, simulation};
 pub use eth::call::normalized;
 pub use reader::{
-    AnswerView, At, BlockDataError, BloomTest, ChainBlock, ChainReader, ConsumedView,
+    AnswerView, At, BlockDataError, BloomTest, ChainBlock, ChainReader, ConsumedView, Given,
     InferenceView, KeptView, MarketView, NumberTensor, Only, Overrides, PendingTx, PoolEntry,
     ProofView, QueueView, RequestView, ShardView, SimulatedBlock, SimulatedCall, StageCount,
     StringTensor, Traced, Tracer,

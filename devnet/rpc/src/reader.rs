@@ -200,6 +200,9 @@ pub enum At {
     Height(Height),
 }
 
+/// Outputs by request, canonical tensors: these count instead of what shards say.
+pub type Given = BTreeMap<RequestKey, Bytes>;
+
 /// What a call pretends.
 #[derive(Clone, Debug, Default)]
 pub struct Overrides {
@@ -207,6 +210,8 @@ pub struct Overrides {
     pub state: Option<StateOverride>,
     /// Of the block environment.
     pub block: Option<Box<BlockOverrides>>,
+    /// Of inference. With these no shard is asked, and what is not among them is [`RpcError::AnswerMissing`].
+    pub answers: Option<Given>,
 }
 
 /// A block that was simulated.
@@ -490,11 +495,13 @@ pub trait ChainReader: Send + Sync + 'static {
         tracer: Tracer,
     ) -> Result<Traced, RpcError>;
 
-    /// Runs blocks of calls on a state, of which nothing stays (`eth_simulateV1`), with real inference.
+    /// Runs blocks of calls on a state, of which nothing stays (`eth_simulateV1`), with real inference, or with `answers`
+    /// as in [`Overrides::answers`].
     async fn simulate(
         &self,
         payload: SimulatePayload,
         at: At,
+        answers: Option<Given>,
     ) -> Result<Vec<SimulatedBlock>, RpcError>;
 
     /// What the transaction at `index` of a block asked models for: the block is executed again up to there.
@@ -504,14 +511,12 @@ pub trait ChainReader: Send + Sync + 'static {
         index: usize,
     ) -> Result<ConsumedView, RpcError>;
 
-    /// What a call would ask models for, and what that would cost. `given`: outputs that count instead of those of
-    /// shards, by request; what is not among them is not waited for.
+    /// What a call would ask models for, and what that would cost.
     async fn estimate_inference(
         &self,
         request: TransactionRequest,
         at: At,
         overrides: Overrides,
-        given: Option<BTreeMap<RequestKey, Bytes>>,
     ) -> Result<InferenceView, RpcError>;
 
     /// The inference market after a block.

@@ -2,7 +2,8 @@
 
 use crate::api::{Api, Table};
 use crate::errors::RpcError;
-use crate::eth::{call, read};
+use crate::eth::call::{self, CallOptions};
+use crate::eth::read;
 use crate::params::{Args, Index};
 use crate::reader::{ChainBlock, Only, Overrides, Traced, Tracer};
 use alloy_consensus::TxEnvelope;
@@ -85,6 +86,7 @@ fn replayed(table: &mut Table) {
             let overrides = Overrides {
                 state: args.maybe(3)?,
                 block: args.maybe(4)?,
+                answers: CallOptions::given(&args, 5)?,
             };
             traced_call(&api, args.need(0)?, &args, overrides).await
         })

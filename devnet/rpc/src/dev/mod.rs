@@ -7,6 +7,7 @@ mod accounts;
 mod mining;
 mod node;
 mod state;
+mod tokens;
 
 use crate::api::{Api, Table};
 use crate::errors::RpcError;
@@ -24,6 +25,7 @@ pub fn register(table: &mut Table) {
     accounts::register(table);
     state::register(table);
     node::register(table);
+    tokens::register(table);
 }
 
 /// Adds a method under several names. None of them does anything where the chain takes no orders.

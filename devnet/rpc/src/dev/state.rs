@@ -24,6 +24,7 @@ const ITEM_BYTES: usize = 100;
 
 /// Adds the methods.
 pub fn register(table: &mut Table) {
+    register_unsupported(table);
     add(
         table,
         &["evm_snapshot", "anvil_snapshot"],
@@ -76,6 +77,19 @@ pub fn register(table: &mut Table) {
             Ok(true)
         },
     );
+}
+
+/// Methods that take blocks back. A block of the log stays: whoever followed it has it.
+fn register_unsupported(table: &mut Table) {
+    const INSTEAD: &str = "blocks of the log stay, and numbers go on; evm_snapshot and evm_revert take the state back";
+    for method in ["anvil_reorg", "anvil_rollback"] {
+        add(table, &[method], async move |_, _| {
+            Err::<(), _>(RpcError::Unsupported {
+                method,
+                instead: INSTEAD,
+            })
+        });
+    }
 }
 
 /// A state, in the form of anvil's `--dump-state`. Blocks and transactions are not part of ours.

@@ -3,9 +3,15 @@
 use crate::api::{Api, Table};
 use crate::errors::RpcError;
 use crate::params::Args;
-use crate::reader::{At, Overrides};
-use alloy_primitives::U64;
+use crate::reader::{At, Given, Overrides};
+use alloy_primitives::{B256, Bytes, U64};
 use alloy_rpc_types_eth::TransactionRequest;
+use penstock_rules::ids::RequestKey;
+use serde::Deserialize;
+use std::collections::BTreeMap;
+
+/// Answers that one call is given at most: what one transaction may ask for.
+const ANSWERS_MAX: usize = 1_024;
 
 /// Adds the methods.
 pub fn register(table: &mut Table) {
@@ -27,13 +33,60 @@ pub fn register(table: &mut Table) {
         });
 }
 
-/// A call's arguments: request, block, state overrides, block overrides.
+/// What a call is told beside overrides.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CallOptions {
+    #[serde(default)]
+    answers: Option<Answers>,
+}
+
+impl CallOptions {
+    /// The argument at `index`, and what it gives.
+    ///
+    /// # Errors
+    /// Where it has another form.
+    pub fn given(args: &Args, index: usize) -> Result<Option<Given>, RpcError> {
+        let options: Self = args.maybe(index)?.unwrap_or_default();
+        options
+            .answers
+            .map(|given| given.checked(index))
+            .transpose()
+    }
+}
+
+/// Outputs by request key, as clients send them.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(transparent)]
+pub struct Answers(BTreeMap<B256, Bytes>);
+
+impl Answers {
+    /// What the argument at `index` gives.
+    ///
+    /// # Errors
+    /// Where it is too much.
+    pub fn checked(self, index: usize) -> Result<Given, RpcError> {
+        if self.0.len() > ANSWERS_MAX {
+            return Err(RpcError::InvalidArgument {
+                index,
+                reason: format!("more than {ANSWERS_MAX} answers"),
+            });
+        }
+        let keyed = self.0.into_iter();
+        Ok(keyed
+            .map(|(key, output)| (RequestKey(key), output))
+            .collect())
+    }
+}
+
+/// A call's arguments: request, block, state overrides, block overrides, options.
 async fn parse(api: &Api, args: &Args) -> Result<(TransactionRequest, At, Overrides), RpcError> {
     let request = normalized(args.need(0)?, 0)?;
     let at = api.state(args.maybe(1)?).await?;
     let overrides = Overrides {
         state: args.maybe(2)?,
         block: args.maybe(3)?,
+        answers: CallOptions::given(args, 4)?,
     };
     Ok((request, at, overrides))
 }

@@ -3,17 +3,13 @@
 use super::receipt::RequestJson;
 use crate::api::Api;
 use crate::errors::RpcError;
-use crate::eth::call::normalized;
+use crate::eth::call::{Answers, normalized};
 use crate::params::Args;
 use crate::reader::{InferenceView, Overrides};
-use alloy_primitives::{B256, Bytes, U64, U128};
+use alloy_primitives::{B256, U64, U128};
 use alloy_rpc_types_eth::{BlockOverrides, state::StateOverride};
 use penstock_rules::ids::RequestKey;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
-
-/// Answers of one request at most: what one transaction may ask for.
-const GIVEN_MAX: usize = 1_024;
 
 /// What may be other than it is.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -25,7 +21,7 @@ struct Options {
     block_overrides: Option<Box<BlockOverrides>>,
     /// Outputs by request key. With these, no shard is asked: what is not among them is an error that names it.
     #[serde(default)]
-    answers: Option<BTreeMap<B256, Bytes>>,
+    answers: Option<Answers>,
 }
 
 /// The answer.
@@ -60,25 +56,14 @@ pub async fn of(api: &Api, args: &Args) -> Result<Estimate, RpcError> {
         ))
         .await?;
     let options: Options = args.maybe(2)?.unwrap_or_default();
-    let given = options.answers.map(|answers| {
-        let keyed = answers.into_iter();
-        keyed
-            .map(|(key, output)| (RequestKey(key), output))
-            .collect::<BTreeMap<_, _>>()
-    });
-    if given.as_ref().is_some_and(|given| given.len() > GIVEN_MAX) {
-        return Err(RpcError::InvalidArgument {
-            index: 2,
-            reason: format!("more than {GIVEN_MAX} answers"),
-        });
-    }
     let overrides = Overrides {
         state: options.state_overrides,
         block: options.block_overrides,
+        answers: options.answers.map(|given| given.checked(2)).transpose()?,
     };
     let view = api
         .reader
-        .estimate_inference(request, at, overrides, given)
+        .estimate_inference(request, at, overrides)
         .await?;
     let (models, market) = (api.reader.models().await?, api.reader.market(at).await?);
     let InferenceView {

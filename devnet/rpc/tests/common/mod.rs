@@ -16,9 +16,9 @@ use alloy_sol_types::{Revert, SolError};
 use async_trait::async_trait;
 use penstock_rpc::{
     AnswerView, At, BloomTest, ChainBlock, ChainReader, ConsumedView, DevAccounts, DevControl,
-    DumpedAccount, InferenceView, KeptView, MarketView, NumberTensor, Only, Overrides, PendingTx,
-    PoolEntry, ProofView, QueueView, RequestView, RpcError, ServerConfig, ServerHandle, ShardView,
-    SimulatedBlock, SimulatedCall, StageCount, Traced, Tracer, TxSubmitter, serve,
+    DumpedAccount, Given, InferenceView, KeptView, MarketView, NumberTensor, Only, Overrides,
+    PendingTx, PoolEntry, ProofView, QueueView, RequestView, RpcError, ServerConfig, ServerHandle,
+    ShardView, SimulatedBlock, SimulatedCall, StageCount, Traced, Tracer, TxSubmitter, serve,
 };
 use penstock_rules::block::WitnessEntry;
 use penstock_rules::dev::{Change, DevDone, DevOrder, DevRefusal, MineTime, Settings};
@@ -266,8 +266,14 @@ impl ChainReader for FakeChain {
         &self,
         request: TransactionRequest,
         _: At,
-        _: Overrides,
+        overrides: Overrides,
     ) -> Result<Bytes, RpcError> {
+        if overrides
+            .answers
+            .is_some_and(|given| !given.contains_key(&KEY))
+        {
+            return Err(RpcError::AnswerMissing(vec![KEY]));
+        }
         match request.to.and_then(|to| to.into_to()) {
             Some(REVERTS) => Err(RpcError::Reverted(
                 Revert::from("too poor").abi_encode().into(),
@@ -332,6 +338,7 @@ impl ChainReader for FakeChain {
         &self,
         payload: SimulatePayload,
         _: At,
+        _: Option<Given>,
     ) -> Result<Vec<SimulatedBlock>, RpcError> {
         if payload.validation {
             return Err(RpcError::Simulation {
@@ -369,10 +376,12 @@ impl ChainReader for FakeChain {
         &self,
         _: TransactionRequest,
         _: At,
-        _: Overrides,
-        given: Option<BTreeMap<RequestKey, Bytes>>,
+        overrides: Overrides,
     ) -> Result<InferenceView, RpcError> {
-        if given.is_some_and(|given| !given.contains_key(&KEY)) {
+        if overrides
+            .answers
+            .is_some_and(|given| !given.contains_key(&KEY))
+        {
             return Err(RpcError::AnswerMissing(vec![KEY]));
         }
         Ok(InferenceView {
