@@ -61,6 +61,16 @@ impl Scheduler {
             .entry((lease.model, lease.shard))
             .or_insert_with(|| super::profile::Profile::new(prior));
         profile.record(batch.max(lease.assignment.requests.len() as u64), ran);
+        let batch_max = self.members[lease.shard as usize].hello.batch_max;
+        if let Some(share) = profile.least(batch_max)
+            && let Some(least) = self.least.get_mut(lease.model as usize)
+        {
+            *least = if *least == 0 {
+                share
+            } else {
+                share.min(*least)
+            };
+        }
         let at = lease.model as usize * self.members.len() + lease.shard as usize;
         if let Some(cost) = self.problem.costs.get_mut(at)
             && !self.costs_changed

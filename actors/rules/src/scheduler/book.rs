@@ -31,6 +31,8 @@ pub(super) struct Entry {
     pub(super) failed: u128,
     /// One more copy than needed may be under way.
     pub(super) hedged: bool,
+    /// Whose certificate it is charged to, with microseconds, until it is handed out.
+    pub(super) charged: Option<(B256, u64)>,
     /// It was settled, and a later answer differs: it runs again to tell who lied.
     pub(super) judged: bool,
 }
@@ -125,7 +127,7 @@ impl Scheduler {
         let old = self.by_gang.get(&gang.id).copied();
         let mut room = self.credit.room(now, gang.sender);
         let mut needs = Vec::with_capacity(gang.requests.len());
-        let mut igas = 0u64;
+        let (mut igas, mut least) = (0u64, 0u64);
         for request in &gang.requests {
             if known == Known::Answers
                 && let Some(settled) = self.cache.get(&request.key)
@@ -144,7 +146,14 @@ impl Scheduler {
             if !needs.contains(&key) {
                 needs.push(key);
                 igas = igas.saturating_add(request.igas.0);
+                if request.certain {
+                    least = least.saturating_add(self.charge(key, gang.id));
+                }
             }
+        }
+        if gang.class == Class::Block && known == Known::Answers {
+            self.certificate
+                .asked(gang.id, gang.value, gang.round, least);
         }
         let fresh = self.new_gang(now, gang, &needs, igas, old);
         if let Some(old) = old {
@@ -199,6 +208,7 @@ impl Scheduler {
             leases: BTreeSet::new(),
             failed: 0,
             hedged: false,
+            charged: None,
             judged: false,
         };
         let state = KeyState {
@@ -218,6 +228,22 @@ impl Scheduler {
         self.by_key.insert(request.key, slot);
         self.asked[model as usize] += 1;
         slot
+    }
+
+    /// Microseconds that a request takes at least, where this gang is who it is charged to: who asked for it first.
+    fn charge(&mut self, slot: u32, id: B256) -> u64 {
+        let Some(entry) = &mut self.entries[slot as usize] else {
+            return 0;
+        };
+        if entry.waiters.is_empty() && entry.leases.is_empty() && entry.answers.is_empty() {
+            let model = self.problem.keys[slot as usize].model as usize;
+            let least = self.least.get(model).copied().unwrap_or(0);
+            entry.charged = Some((id, least.saturating_mul(u64::from(entry.quorum))));
+        }
+        match entry.charged {
+            Some((whose, time)) if whose == id => time,
+            _ => 0,
+        }
     }
 
     /// The slot of a model. Its first request says what to expect of it.

@@ -21,6 +21,14 @@ impl Scheduler {
         if !self.credit.is_sound() {
             return Err("I11: exposure is not the sum of what is owed".into());
         }
+        if !self.certificate.is_sound() {
+            return Err("I16: the table of candidates does not add up".into());
+        }
+        if let Some(window) = self.certificate.last()
+            && window.included > window.bound
+        {
+            return Err(format!("I16: more than the bound is included: {window:?}"));
+        }
         Ok(())
     }
 

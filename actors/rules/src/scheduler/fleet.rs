@@ -175,6 +175,12 @@ impl Scheduler {
                 self.urgent = true;
             }
         }
+        self.certificate.shards(self.live_count());
+    }
+
+    /// Shards that may be given work.
+    pub(super) fn live_count(&self) -> u64 {
+        self.problem.shards.iter().filter(|s| s.live).count() as u64
     }
 
     /// When what is under way will be done, as it looks now: each shard works on one lease after the other, and the
@@ -217,14 +223,20 @@ impl Scheduler {
         self.dirty = true;
         let shards = self.members.len();
         self.problem.costs.clear();
+        self.least.clear();
         for (m, model) in self.problem.models.iter().enumerate() {
+            let mut least = None;
             for (s, member) in self.members.iter().enumerate().take(shards) {
                 let hosted = member.hello.models.contains(model);
                 let profile = self.profiles.get(&(m as u32, s as u32));
                 let cost = profile
                     .map_or_else(|| self.family_cost(m as u32, self.priors[m]), Profile::cost);
                 self.problem.costs.push(Cost { hosted, ..cost });
+                if let Some(share) = profile.and_then(|p| p.least(member.hello.batch_max)) {
+                    least = Some(least.map_or(share, |other: u64| other.min(share)));
+                }
             }
+            self.least.push(least.unwrap_or(0));
         }
     }
 

@@ -117,6 +117,12 @@ impl Scheduler {
         let Some(epoch) = self.epoch.filter(|_| !requests.is_empty()) else {
             return;
         };
+        for &key in &taken {
+            let entry = self.entries[key as usize].as_mut();
+            if let Some((whose, time)) = entry.and_then(|entry| entry.charged.take()) {
+                self.certificate.begun(whose, time);
+            }
+        }
         self.next_lease += 1;
         let lease = LeaseId(self.next_lease);
         let cost = *self.problem.cost(model, shard);

@@ -64,6 +64,8 @@ impl Scheduler {
             hedged_time: 0,
             disputes: 0,
             figures: Figures::default(),
+            certificate: super::Certificate::default(),
+            least: Vec::new(),
             profiles: BTreeMap::new(),
             cache: super::Cache::default(),
             credit: super::Credit::default(),
@@ -100,6 +102,12 @@ impl Scheduler {
     #[must_use]
     pub const fn figures(&self) -> Figures {
         self.figures
+    }
+
+    /// Value that the last blocks included, against what no schedule could have exceeded. None before the second head.
+    #[must_use]
+    pub const fn certificate(&self) -> Option<super::Window> {
+        self.certificate.last()
     }
 
     pub(super) fn log(&self, now: Micros, decision: Decision, effects: &mut Vec<Effect>) {
@@ -149,6 +157,9 @@ impl Scheduler {
         self.roll(now);
         if self.problem.height != planned {
             self.next_slot();
+        }
+        if before < slot.height {
+            self.certificate.block(now, slot.height, self.live_count());
         }
         self.broken_promises(now, slot.height, effects);
         self.late_tickets(before, slot.height);
@@ -271,6 +282,7 @@ impl Scheduler {
             .map(|(id, _)| *id)
             .collect();
         for id in gone {
+            self.certificate.left(id);
             self.unpark(&id);
         }
     }
@@ -319,6 +331,7 @@ impl Scheduler {
             self.drop_gang(slot, effects);
         }
         self.unpark(&id);
+        self.certificate.included(id);
         self.credit.included(now, id, sender, igas, keys);
         self.update_room(now, sender);
     }
@@ -425,6 +438,7 @@ impl Machine for Scheduler {
                     self.drop_gang(slot, effects);
                 }
                 self.unpark(&withdraw.id);
+                self.certificate.left(withdraw.id);
                 self.credit.abandon(now, withdraw.id);
             }
             Event::Hello(hello) => self.hello(now, hello, effects),

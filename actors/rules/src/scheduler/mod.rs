@@ -19,8 +19,10 @@ pub mod policy;
 mod machine;
 
 mod answers;
+mod audit;
 mod book;
 mod cache;
+mod certificate;
 mod check;
 mod credit;
 mod fleet;
@@ -29,8 +31,11 @@ mod profile;
 
 pub mod limits;
 
+pub use audit::audit;
 use book::{Entry, Parked, Sender, Waiting};
 use cache::Cache;
+use certificate::Certificate;
+pub use certificate::{CERTIFICATE_BLOCKS, Window};
 use credit::Credit;
 use fleet::Member;
 use leases::{Lease, Released};
@@ -227,8 +232,12 @@ pub enum Policy {
     Value,
     /// First come, first served.
     Fifo,
-    /// By value alone: what an unmodified builder does.
+    /// By value alone, and only what can be done by the end of one of the two blocks: an order of tips with our planning.
     Tip,
+    /// By value alone, as a queue: each request of the best transaction is given out before any of the next, whatever
+    /// its deadline, and each batch is filled with the next best of its model. What shards behind an unmodified
+    /// builder do.
+    Queue,
     /// Requests (not gangs) by value per cost.
     Density,
     /// Earliest deadline first.
@@ -246,6 +255,18 @@ pub struct Figures {
     pub tickets: u64,
     /// Gangs that still waited when the block was built with which their ticket was due.
     pub late: u64,
+}
+
+impl Policy {
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::Value,
+        Self::Fifo,
+        Self::Tip,
+        Self::Queue,
+        Self::Density,
+        Self::Edf,
+    ];
 }
 
 impl Figures {
@@ -311,6 +332,9 @@ pub struct Scheduler {
     hedged_time: u64,
     disputes: usize,
     figures: Figures,
+    certificate: Certificate,
+    /// Per model: microseconds that a request takes at least, its share of a full batch; none before its first run.
+    least: Vec<u64>,
     profiles: BTreeMap<(u32, u32), Profile>,
     cache: Cache,
     credit: Credit,

@@ -41,6 +41,8 @@ pub(crate) struct Profile {
     sums: Sums,
     /// Base and slope, in microseconds.
     shape: (u64, u64),
+    /// The shape was measured: until then it is a guess.
+    shaped: bool,
 }
 
 impl Profile {
@@ -51,6 +53,7 @@ impl Profile {
             runs: VecDeque::new(),
             sums: [0; 5],
             shape: (PRIOR_BASE.0, prior_each),
+            shaped: false,
         }
     }
 
@@ -69,6 +72,16 @@ impl Profile {
         }
     }
 
+    /// The least that a request takes, once batches of different sizes told base and slope apart: its share of a full
+    /// batch, less one part in 16 for what an estimate is off.
+    pub(crate) fn least(&self, batch_max: u32) -> Option<u64> {
+        let cost = self.cost();
+        let share = cost
+            .each
+            .saturating_add(cost.base / u64::from(batch_max.max(1)));
+        self.shaped.then(|| share - share.div_ceil(16))
+    }
+
     fn learn_shape(&mut self, requests: u64, micros: u64) {
         let (b, t) = (i128::from(requests), i128::from(micros));
         for (sum, x) in self.sums.iter_mut().zip([1, b, t, b * b, b * t]) {
@@ -82,6 +95,7 @@ impl Profile {
             let each = slope / spread;
             let base = (st - slope * sb / spread) / n;
             self.shape = (narrow(base), narrow(each).max(1));
+            self.shaped = true;
         }
     }
 

@@ -39,6 +39,16 @@ pub(crate) enum Room {
     Used,
 }
 
+/// How far ahead a pass reaches.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Horizon {
+    /// To its block's deadline.
+    #[default]
+    Blocks,
+    /// Without end.
+    Open,
+}
+
 /// The urgency of a placement: see [`Batch::urgency`].
 pub(crate) type Urgency = (bool, bool, u64);
 
@@ -72,6 +82,8 @@ pub struct Board {
     long: Vec<bool>,
     /// Per model: the set of its shards on which it does not.
     short: Vec<u128>,
+    /// Per model: all its shards, as a set.
+    set: Vec<u128>,
     /// Per pass and shard: microseconds of placed batches.
     load: [Vec<u64>; PASSES],
     /// Per pass and shard: their variance.
@@ -98,6 +110,7 @@ pub struct Board {
     long_max: usize,
     margin: Margin,
     room: Room,
+    horizon: Horizon,
     steps: Vec<Step>,
     pub(crate) batches: Vec<Batch>,
 }
@@ -114,6 +127,7 @@ impl Board {
         let mut hosts = Vec::with_capacity(models);
         let mut long = Vec::with_capacity(models);
         let mut short = Vec::with_capacity(models);
+        let mut sets = Vec::with_capacity(models);
         let mut caps = vec![1; shards * models];
         for m in 0..models as u32 {
             let set = p.hosts(m);
@@ -135,6 +149,7 @@ impl Board {
             let fast = fast.fold(0u128, |set, s| set | 1 << s);
             let is_long = !list.is_empty() && fast == 0;
             short.push(fast);
+            sets.push(set);
             for &s in &list {
                 let cost = p.cost(m, s);
                 let most = p.shards[s as usize].batch_max.max(1);
@@ -156,6 +171,7 @@ impl Board {
             caps,
             long,
             short,
+            set: sets,
             load: [per_shard(), per_shard(), per_shard(), per_shard()],
             variance: [per_shard(), per_shard(), per_shard(), per_shard()],
             least: vec![1; shards * models],
@@ -167,18 +183,10 @@ impl Board {
             placed: vec![0; p.keys.len()],
             key_pass: vec![0; p.keys.len()],
             taken: BTreeMap::new(),
-            // A quorum of a long model needs as many shards at once.
-            long_max: (live * LONG_PERCENT as usize / 100)
-                .max(
-                    p.keys
-                        .iter()
-                        .map(|key| key.copies as usize)
-                        .max()
-                        .unwrap_or(1),
-                )
-                .max(1),
+            long_max: (live * LONG_PERCENT as usize / 100).max(1),
             margin,
             room: Room::Kept,
+            horizon: Horizon::Blocks,
             steps: Vec::new(),
             batches: Vec::new(),
         }
@@ -187,6 +195,11 @@ impl Board {
     /// Placements from now on keep this margin; what was kept until now.
     pub(crate) const fn set_margin(&mut self, margin: Margin) -> Margin {
         std::mem::replace(&mut self.margin, margin)
+    }
+
+    /// Passes reach so far from now on.
+    pub(crate) const fn set_horizon(&mut self, horizon: Horizon) {
+        self.horizon = horizon;
     }
 
     /// From now on a batch is opened only where it and all open ones find room for a good part of what they can take,
@@ -210,6 +223,11 @@ impl Board {
         self.reopen();
     }
 
+    /// A quorum of a long model needs as many shards at once.
+    pub(crate) fn allow_quorum(&mut self, copies: u32) {
+        self.long_max = self.long_max.max(copies as usize);
+    }
+
     /// Shards that serve a model.
     pub(crate) fn hosts(&self, model: u32) -> &[u32] {
         &self.hosts[model as usize]
@@ -225,16 +243,18 @@ impl Board {
     /// may have to, though a single answer does not.
     pub(crate) fn is_long(&self, p: &Problem, key: u32) -> bool {
         let state = &p.keys[key as usize];
-        let open = p.hosts(state.model) & !state.barred;
+        if state.copies == 0 || !self.may_be_long(state.model) {
+            return false;
+        }
+        let open = self.set[state.model as usize] & !state.barred;
         let short = self.short[state.model as usize] & open;
-        state.copies > 0
-            && (self.long[state.model as usize]
-                || (short.count_ones() < state.copies && open.count_ones() >= state.copies))
+        self.long[state.model as usize]
+            || (short.count_ones() < state.copies && open.count_ones() >= state.copies)
     }
 
     /// Whether a key of the model may be long.
-    pub(crate) fn may_be_long(&self, p: &Problem, model: u32) -> bool {
-        self.short[model as usize] != p.hosts(model)
+    pub(crate) fn may_be_long(&self, model: u32) -> bool {
+        self.short[model as usize] != self.set[model as usize]
     }
 
     /// Copies of a key that are neither under way nor placed.
@@ -340,6 +360,7 @@ impl Board {
     /// Time from now until the pass's answers must be here.
     fn deadline(&self, p: &Problem, pass: Pass) -> u64 {
         match pass {
+            _ if self.horizon == Horizon::Open => u64::MAX >> 2,
             Pass::This => p.deadlines[0].saturating_sub(p.now).0,
             Pass::Next => p.deadlines[1].saturating_sub(p.now).0,
             Pass::Aged | Pass::Long => u64::MAX >> 2,
@@ -418,7 +439,10 @@ impl Board {
         let at = join.map_or(pass, |batch| self.batches[batch as usize].pass);
         // What the batch kept free for it is not taken from others; what a new one will keep free is.
         let needs = match join {
-            Some(batch) => add - self.batch_kept[batch as usize].min(add),
+            Some(batch) if self.room == Room::Kept => {
+                add - self.batch_kept[batch as usize].min(add)
+            }
+            Some(_) => add,
             None => add.saturating_add(self.to_keep(p, model, shard, at)),
         };
         if !self.fits(p, shard, at, needs, variance, deadline) {

@@ -10,7 +10,8 @@ mod board;
 mod order;
 
 pub(crate) use board::Board;
-use board::{Margin, Miss, Room, Urgency};
+use board::{Horizon, Margin, Miss, Room, Urgency};
+pub(crate) use order::{DENSITY_BITS, density, fixed};
 use order::{Item, Order};
 
 use super::Policy;
@@ -123,6 +124,11 @@ fn under_way(p: &Problem, gang: u32) -> Option<Verdict> {
     }))
 }
 
+/// A model's bit in a set of kinds.
+const fn kind(model: u32) -> u64 {
+    1 << (model % u64::BITS)
+}
+
 /// A plan in the making.
 struct Planner<'p> {
     p: &'p Problem,
@@ -148,8 +154,17 @@ struct Planner<'p> {
     clearing: Vec<u64>,
     /// Per model: time that all candidates ask for.
     wanted: Vec<u64>,
+    /// Per gang: models of which it has something left to be started, and all that it needs, one bit each; models beyond
+    /// the 64th share bits. What is not in here need not be looked up.
+    kinds: Vec<(u64, u64)>,
+    /// Models that may be long.
+    long_kinds: u64,
+    /// The most copies that a key is to be started in.
+    copies_most: u32,
     demand: u64,
     capacity: u64,
+    /// Microseconds that the shards have in a whole slot.
+    per_slot: u64,
     /// See [`Plan::bar`].
     bar: u64,
 }
@@ -186,6 +201,8 @@ impl<'p> Planner<'p> {
             .map(|s| p.deadlines[0].saturating_sub(s.free_at.max(p.now)).0)
             .sum();
         let gangs = p.gangs.len();
+        let long = (0..models as u32).filter(|&m| board.may_be_long(m));
+        let long_kinds = long.fold(0, |set, m| set | kind(m));
         Self {
             p,
             board,
@@ -205,8 +222,12 @@ impl<'p> Planner<'p> {
             kept_back: Vec::new(),
             clearing: vec![u64::MAX; models],
             wanted: vec![0; models],
+            kinds: vec![(0, 0); gangs],
+            long_kinds,
+            copies_most: 1,
             demand: 0,
             capacity,
+            per_slot: p.shards.iter().filter(|s| s.live).count() as u64 * p.slot(),
             bar: 0,
         }
     }
@@ -227,23 +248,15 @@ impl<'p> Planner<'p> {
                 self.verdicts[gang as usize] = verdict;
                 continue;
             }
-            let (plain, priced) = self.costs_of(gang);
-            self.plain[gang as usize] = plain;
-            self.priced[gang as usize] = priced;
+            let priced = self.look_at(gang);
             self.rank[gang as usize] = self.rank_of(gang, priced);
-            self.demand = self.demand.saturating_add(plain);
             self.verdicts[gang as usize] = Verdict::Deferred(Reason::Outbid(0));
             candidates.push(gang);
         }
+        self.board.allow_quorum(self.copies_most);
         self.chain();
         for gang in candidates {
             let candidate = &p.gangs[gang as usize];
-            for &key in &candidate.needs {
-                let model = p.keys[key as usize].model as usize;
-                let copies = u64::from(p.keys[key as usize].copies);
-                self.wanted[model] =
-                    self.wanted[model].saturating_add(self.mean[model].saturating_mul(copies));
-            }
             let item = Item {
                 rank: self.rank[gang as usize],
                 gang,
@@ -283,6 +296,9 @@ impl<'p> Planner<'p> {
         for list in [&mut bound, &mut started, &mut aged, &mut calls] {
             list.sort_unstable_by(|a, b| order::compare(p, &self.heads, a, b));
         }
+        if p.policy == Policy::Queue {
+            return self.queue(others);
+        }
         let mut others = Order::new(others);
         // What was promised is not given up for the sake of a margin: nobody else comes before it.
         let margin = self.board.set_margin(Margin::Off);
@@ -299,17 +315,30 @@ impl<'p> Planner<'p> {
         self.all(&bound, Pass::Next, true);
         self.all(&started, Pass::Next, false);
         self.compete(&mut others, Pass::Next, 0..next);
-        // What is not worth its time has what the others leave.
+        // What is not worth its time has what the others leave; first those of them that found no room for a good batch.
         self.board.keep(Room::Used);
-        self.compete(&mut others, Pass::This, this..usize::MAX);
-        self.compete(&mut others, Pass::Next, next..usize::MAX);
+        self.compete(&mut others, Pass::This, 0..usize::MAX);
+        self.compete(&mut others, Pass::Next, 0..usize::MAX);
         self.compete_last(Pass::This);
         self.compete_last(Pass::Next);
         self.all(&calls, Pass::Next, false);
         self.long(&mut others, &calls);
     }
 
+    /// [`Policy::Queue`].
+    fn queue(&mut self, mut items: Vec<Item>) {
+        let p = self.p;
+        items.sort_unstable_by(|a, b| order::compare(p, &self.heads, a, b));
+        self.board.set_horizon(Horizon::Open);
+        for item in items {
+            self.try_place(item, Pass::This, (false, false, item.rank));
+        }
+    }
+
     fn is_long(&self, gang: u32) -> bool {
+        if self.kinds[gang as usize].0 & self.long_kinds == 0 {
+            return false;
+        }
         let needs = &self.p.gangs[gang as usize].needs;
         needs.iter().any(|&key| self.board.is_long(self.p, key))
     }
@@ -484,9 +513,8 @@ impl<'p> Planner<'p> {
         let candidate = &self.p.gangs[gang as usize];
         let cost = self.plain[gang as usize];
         // A part of a whole slot, whatever is left of it: what was given in it counts.
-        let live = self.p.shards.iter().filter(|s| s.live).count() as u64;
         let slots = if pass == Pass::Next { 2 } else { 1 };
-        let capacity = live * self.p.slot() * slots;
+        let capacity = self.per_slot * slots;
         let cap = |percent: u64| capacity / 100 * percent;
         if !self.covered(gang) && self.uncovered.saturating_add(cost) > cap(UNCOVERED_PERCENT) {
             return Some(Reason::UnbondedCap);
@@ -598,7 +626,7 @@ impl<'p> Planner<'p> {
         let p = self.p;
         let (mut at, mut failures) = (0, 0);
         let any = (0..p.models.len() as u32)
-            .any(|m| self.wanted[m as usize] > 0 && self.board.may_be_long(p, m));
+            .any(|m| self.wanted[m as usize] > 0 && self.board.may_be_long(m));
         while any && failures < FAILURES_MAX {
             let heads = &self.heads;
             let Some(item) = order.get(at, |a, b| order::compare(p, heads, a, b)) else {
@@ -624,6 +652,7 @@ impl<'p> Planner<'p> {
     fn finish(mut self) -> Plan {
         let p = self.p;
         let (mut placed, mut deferred) = (0, 0);
+        let outbid = Outbid::new(p, &self.board, &self.clearing);
         for gang in 0..p.gangs.len() {
             match &mut self.verdicts[gang] {
                 Verdict::Nothing => {}
@@ -631,7 +660,7 @@ impl<'p> Planner<'p> {
                 Verdict::Deferred(reason) => {
                     deferred += 1;
                     if *reason == Reason::Outbid(0) {
-                        *reason = outbid(p, &self.board, &self.clearing, gang);
+                        *reason = outbid.reason(gang, self.kinds[gang]);
                     }
                 }
             }
@@ -687,23 +716,62 @@ impl<'p> Planner<'p> {
     }
 }
 
-/// The reason of a gang that found no room: the price that clears, or that no price would help.
-fn outbid(p: &Problem, board: &Board, clearing: &[u64], gang: usize) -> Reason {
-    let mut price = 0;
-    for &key in &p.gangs[gang].needs {
-        let state = &p.keys[key as usize];
-        if state.copies > 0 && board.hosts(state.model).is_empty() {
-            return Reason::NoShard;
-        }
-        let least = clearing[state.model as usize];
-        if least != u64::MAX {
-            price = price.max(order::price_of(least));
+/// The reasons of gangs that found no room: the price that clears, or that no price would help.
+struct Outbid<'p> {
+    p: &'p Problem,
+    /// Per model: the price that clears, in whole wei per microsecond; zero where nothing was placed.
+    prices: Vec<u128>,
+    /// Per model: no shard serves it.
+    unserved: Vec<bool>,
+    /// Models that no shard serves, as kinds.
+    unserved_kinds: u64,
+}
+
+impl<'p> Outbid<'p> {
+    fn new(p: &'p Problem, board: &Board, clearing: &[u64]) -> Self {
+        let price = |&least: &u64| match least {
+            u64::MAX => 0,
+            least => order::price_of(least),
+        };
+        let models = 0..p.models.len() as u32;
+        let unserved: Vec<bool> = models.map(|m| board.hosts(m).is_empty()).collect();
+        let kinds = (0..).zip(&unserved).filter(|(_, none)| **none);
+        Self {
+            p,
+            prices: clearing.iter().map(price).collect(),
+            unserved_kinds: kinds.fold(0, |set, (m, _)| set | kind(m)),
+            unserved,
         }
     }
-    if price > 0 {
-        Reason::Outbid(price)
-    } else {
-        Reason::DeadlineInfeasible
+
+    fn reason(&self, gang: usize, (open, all): (u64, u64)) -> Reason {
+        let price = if self.p.models.len() <= u64::BITS as usize {
+            // Each kind is one model: the gang itself need not be looked at, and there are many.
+            if open & self.unserved_kinds != 0 {
+                return Reason::NoShard;
+            }
+            let (mut left, mut price) = (all, 0);
+            while left != 0 {
+                price = price.max(self.prices[left.trailing_zeros() as usize]);
+                left &= left - 1;
+            }
+            price
+        } else {
+            let mut price = 0;
+            for &key in &self.p.gangs[gang].needs {
+                let state = &self.p.keys[key as usize];
+                if state.copies > 0 && self.unserved[state.model as usize] {
+                    return Reason::NoShard;
+                }
+                price = price.max(self.prices[state.model as usize]);
+            }
+            price
+        };
+        if price > 0 {
+            Reason::Outbid(price)
+        } else {
+            Reason::DeadlineInfeasible
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use std::cmp::Ordering;
 const CHUNK: usize = 4_096;
 
 /// Fraction bits of a density, in wei per microsecond: small values differ still.
-const DENSITY_BITS: u32 = 32;
+pub(crate) const DENSITY_BITS: u32 = 32;
 
 /// Values above this (some 10^28 wei, more ether than there is) rank as this one: the shift must not overflow.
 const VALUE_MAX: u128 = 1 << 95;
@@ -31,16 +31,20 @@ const fn rounded(x: u128) -> u64 {
     }
 }
 
-/// The whole wei per microsecond of a density.
-pub(crate) const fn price_of(density: u64) -> u128 {
+/// A density's wei per microsecond, with [`DENSITY_BITS`] fraction bits, rounded down.
+pub(crate) const fn fixed(density: u64) -> u128 {
     let exponent = density >> 55;
-    let x = if exponent <= 1 {
+    if exponent <= 1 {
         density as u128
     } else {
         let leading = (density & ((1 << 55) - 1)) | 1 << 55;
         (leading as u128) << (exponent - 1)
-    };
-    x >> DENSITY_BITS
+    }
+}
+
+/// The whole wei per microsecond of a density.
+pub(crate) const fn price_of(density: u64) -> u128 {
+    fixed(density) >> DENSITY_BITS
 }
 
 /// Something to be placed: a gang, or for [`Policy::Density`] one key of it.
@@ -106,19 +110,30 @@ fn position(p: &Problem, item: &Item) -> Option<usize> {
 }
 
 impl Planner<'_> {
-    /// Microseconds that each gang has left, plain and at shadow prices, counting every need in full.
-    pub(crate) fn costs_of(&self, gang: u32) -> (u64, u64) {
+    /// Takes in what a gang has left to be started, counting every need in full, and gives its microseconds at shadow
+    /// prices. One look: of 100,000 gangs each costs a few cache misses.
+    pub(crate) fn look_at(&mut self, gang: u32) -> u64 {
         let (mut plain, mut priced) = (0u64, 0u128);
+        let (mut open, mut all) = (0, 0);
         for &key in &self.p.gangs[gang as usize].needs {
             let state = &self.p.keys[key as usize];
+            let (model, kind) = (state.model as usize, super::kind(state.model));
+            all |= kind;
             if state.copies > 0 {
-                let time = self.mean[state.model as usize].saturating_mul(u64::from(state.copies));
+                open |= kind;
+                let time = self.mean[model].saturating_mul(u64::from(state.copies));
                 plain = plain.saturating_add(time);
-                priced += u128::from(time) * u128::from(self.price[state.model as usize]);
+                priced += u128::from(time) * u128::from(self.price[model]);
+                self.wanted[model] = self.wanted[model].saturating_add(time);
+                self.copies_most = self.copies_most.max(state.copies);
             }
         }
         let priced = u64::try_from(priced / u128::from(PRICE_ONE)).unwrap_or(u64::MAX);
-        (plain, priced)
+        self.plain[gang as usize] = plain;
+        self.priced[gang as usize] = priced;
+        self.kinds[gang as usize] = (open, all);
+        self.demand = self.demand.saturating_add(plain);
+        priced
     }
 
     /// Ranks of gangs that share a sender: a later nonce is worth no more than the way to it.
@@ -148,7 +163,7 @@ impl Planner<'_> {
         let candidate = &self.p.gangs[gang as usize];
         match self.p.policy {
             Policy::Value | Policy::Density => density(candidate.value, priced),
-            Policy::Tip => rounded(candidate.value.min(VALUE_MAX)),
+            Policy::Tip | Policy::Queue => rounded(candidate.value.min(VALUE_MAX)),
             Policy::Fifo => u64::MAX - candidate.arrival.0,
             Policy::Edf => {
                 // Without a deadline of its own, a gang's is as far from its arrival as a ticket's.
