@@ -93,8 +93,8 @@ pub struct SimOverloadArgs {
     /// Demand, in multiples of what the shards can do at best.
     #[arg(long, value_delimiter = ',', value_name = "TIMES,...", default_values_t = [1.0, 1.5, 2.0, 5.0, 10.0])]
     pub load: Vec<f64>,
-    /// In which order the scheduler plans: value (ours), fifo, tip, density, edf.
-    #[arg(long, value_delimiter = ',', value_name = "POLICY,...", default_values_t = ["value", "fifo", "tip", "density", "edf"].map(String::from))]
+    /// In which order the scheduler plans: value (ours), fifo, tip, queue, density, edf.
+    #[arg(long, value_delimiter = ',', value_name = "POLICY,...", default_values_t = ["value", "fifo", "tip", "queue", "density", "edf"].map(String::from))]
     pub policy: Vec<String>,
     /// Runs of each: this many seeds.
     #[arg(long, default_value_t = 1)]

@@ -1,7 +1,11 @@
 //! The short form of `penstock sim overload`: a few blocks on four shards.
 
-use penstock_rules::scheduler::Policy;
+use alloy_primitives::{B256, b256, keccak256};
+use penstock_rules::scheduler::{DecisionLog, Policy};
 use penstock_sim::overload::{Config, Report, Workload, run};
+
+/// See [`a_faster_planner_makes_the_same_plans`].
+const PLANS: B256 = b256!("7771d9ed2f93f62746472b5407f834c15800cf5c5b08001cfdd72c53fcd6509c");
 
 fn short(workload: Workload, policy: Policy, load_percent: u64, blocks: u64) -> Report {
     let mut config = Config::new(workload, policy, load_percent, 1);
@@ -40,13 +44,7 @@ fn a_run_is_a_function_of_its_seed() {
 #[test]
 fn every_workload_runs_under_every_policy_and_stays_below_its_bound() {
     for workload in Workload::ALL {
-        for policy in [
-            Policy::Value,
-            Policy::Fifo,
-            Policy::Tip,
-            Policy::Density,
-            Policy::Edf,
-        ] {
+        for policy in Policy::ALL {
             let report = short(workload, policy, 200, 3);
             assert!(report.all.included > 0, "{workload:?} {policy:?}");
             assert!(report.revenue <= report.bound, "{workload:?} {policy:?}");
@@ -54,4 +52,30 @@ fn every_workload_runs_under_every_policy_and_stays_below_its_bound() {
             assert!(spent <= report.capacity, "{workload:?} {policy:?}");
         }
     }
+}
+
+/// Golden: a change of the planner that is meant to be faster alone leaves every full plan as it was, in every byte. One
+/// that is meant to decide otherwise puts the new digest here.
+#[test]
+fn a_faster_planner_makes_the_same_plans() {
+    let mut digests = Vec::new();
+    for (workload, policy, load_percent) in [
+        (Workload::W1, Policy::Value, 200),
+        (Workload::W7, Policy::Value, 500),
+        (Workload::W9, Policy::Value, 200),
+        (Workload::W10, Policy::Value, 150),
+        (Workload::W8, Policy::Tip, 200),
+        (Workload::W1, Policy::Density, 200),
+        (Workload::W1, Policy::Edf, 200),
+        (Workload::W1, Policy::Fifo, 200),
+    ] {
+        let mut config = Config::new(workload, policy, load_percent, 7);
+        config.blocks = 3;
+        config.shards = 12;
+        config.decision_log = DecisionLog::Plans;
+        let report = run(&config).unwrap_or_else(|broken| panic!("{config:?}: {broken}"));
+        digests.push(report.plans);
+    }
+    let all = keccak256(digests.concat());
+    assert_eq!(all, PLANS, "{digests:#?}");
 }

@@ -20,7 +20,7 @@ mod world;
 pub use report::{Report, table};
 
 use penstock_rules::ids::Micros;
-use penstock_rules::scheduler::Policy;
+use penstock_rules::scheduler::{DecisionLog, Policy};
 
 /// What is asked for, and what goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -101,6 +101,8 @@ pub struct Config {
     pub shards: u8,
     /// Batches that take six times as long, in a million.
     pub stragglers_in_million: u32,
+    /// Whether the digests of all full plans are folded into [`Report::plans`].
+    pub decision_log: DecisionLog,
 }
 
 impl Config {
@@ -118,6 +120,7 @@ impl Config {
                 Workload::W10 => 2_000,
                 _ => 0,
             },
+            decision_log: DecisionLog::Faults,
         }
     }
 }

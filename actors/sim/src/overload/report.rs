@@ -2,6 +2,7 @@
 
 use super::Config;
 use super::demand::{Intent, Job};
+use alloy_primitives::{B256, keccak256};
 use penstock_rules::message::RefuseReason;
 use penstock_rules::scheduler::Figures;
 use penstock_rules::tx::Reason;
@@ -71,9 +72,15 @@ pub struct Report {
     pub batches: u64,
     /// See `batches`.
     pub batched: u64,
+    /// keccak256 over the digests of all full plans, in their order; zero where they are not logged.
+    pub plans: B256,
 }
 
 impl Report {
+    pub(super) fn planned(&mut self, digest: B256) {
+        self.plans = keccak256([self.plans, digest].concat());
+    }
+
     pub(super) fn asked(&mut self, job: &Job) {
         if job.intent == Intent::Honest {
             self.all.asked += 1;

@@ -123,6 +123,7 @@ impl World {
             random: seed.fork(11),
             scheduler: Scheduler::new(scheduler::Config {
                 policy: config.policy,
+                decision_log: config.decision_log,
                 ..scheduler::Config::default()
             }),
             workers: (0..config.shards).map(Worker::new).collect(),
@@ -560,11 +561,11 @@ impl World {
                     return Err(format!("{} is called a liar", evidence.shard));
                 }
                 Effect::Fenced => return Err("the only scheduler is fenced".into()),
-                Effect::Log(record) => {
-                    if matches!(record.decision, Decision::LeaseExpired(_)) {
-                        self.report.leases_expired += 1;
-                    }
-                }
+                Effect::Log(record) => match record.decision {
+                    Decision::LeaseExpired(_) => self.report.leases_expired += 1,
+                    Decision::Planned { digest, .. } => self.report.planned(digest),
+                    Decision::BreakerOpened(_) | Decision::PromiseBroken { .. } => {}
+                },
             }
         }
         Ok(())

@@ -16,14 +16,6 @@ const SHORT: (u64, [u64; 2]) = (8, [100, 200]);
 /// Loads that are simulated, in percent: below a tenth nothing waits, above a hundred times the pool is full.
 const LOADS: std::ops::RangeInclusive<f64> = 0.1..=100.0;
 
-const POLICIES: [Policy; 5] = [
-    Policy::Value,
-    Policy::Fifo,
-    Policy::Tip,
-    Policy::Density,
-    Policy::Edf,
-];
-
 /// One kind of run, over its seeds.
 pub(super) type Runs = BTreeMap<(Workload, u64, Policy), Vec<Report>>;
 
@@ -74,7 +66,7 @@ fn configs(args: &SimOverloadArgs) -> eyre::Result<Vec<Config>> {
         None => Workload::ALL.to_vec(),
         Some(names) => named("workload", names, &Workload::ALL)?,
     };
-    let policies = named("policy", &args.policy, &POLICIES)?;
+    let policies = named("policy", &args.policy, &Policy::ALL)?;
     let mut loads = Vec::new();
     for load in &args.load {
         eyre::ensure!(
@@ -134,7 +126,7 @@ pub(super) fn mean(runs: &[Report], figure: impl Fn(&Report) -> u64) -> f64 {
 /// Per workload and load: ours, and how it compares.
 pub(super) fn summary(runs: &Runs) -> String {
     let mut text = String::from(
-        "workload   load  revenue/bound   over tip  over fifo   useful  waste+stale  broken promises  late tickets",
+        "workload   load  revenue/bound   over tip over queue  over fifo   useful  waste+stale  broken promises  late tickets",
     );
     for ((workload, load, policy), ours) in runs {
         if *policy != Policy::Value {
@@ -156,11 +148,12 @@ pub(super) fn summary(runs: &Runs) -> String {
         let late: u64 = ours.iter().map(|r| r.figures.late).sum();
         let tickets: u64 = ours.iter().map(|r| r.figures.tickets).sum();
         text.push_str(&format!(
-            "\n{:<8} {:>5.1}x {:>14.4} {:>10} {:>10} {:>8.4} {:>11.2}% {:>15.3}% {:>8} of {}",
+            "\n{:<8} {:>5.1}x {:>14.4} {:>10} {:>10} {:>10} {:>8.4} {:>11.2}% {:>15.3}% {:>8} of {}",
             format!("{workload:?}"),
             *load as f64 / 100.0,
             revenue,
             over(Policy::Tip),
+            over(Policy::Queue),
             over(Policy::Fifo),
             mean(ours, |r| r.of_capacity(r.useful)),
             lost * 100.0,
