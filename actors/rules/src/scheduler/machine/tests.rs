@@ -11,6 +11,7 @@ use crate::shard::{self, BatchId, HEARTBEAT, Shard};
 use alloy_primitives::{B256, Bytes};
 use proptest::prelude::*;
 
+mod mutants;
 mod planning;
 mod trust;
 

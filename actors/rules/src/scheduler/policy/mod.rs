@@ -19,7 +19,7 @@ use super::limits::{
     CUT_PERCENT, FAILURES_MAX, LONG_AGE_BLOCKS, PRICE_MAX, PRICE_MIN, PRICE_ONE, PRICE_STEP,
     SENDER_PERCENT, TICKET_PERCENT, TICKET_SLACK, UNCOVERED_PERCENT,
 };
-use super::model::{NONE, Pass, Plan, Problem, Verdict};
+use super::model::{Candidate, NONE, Pass, Plan, Problem, Verdict};
 use crate::ids::Micros;
 use crate::tx::Reason;
 use std::collections::VecDeque;
@@ -127,6 +127,26 @@ fn under_way(p: &Problem, gang: u32) -> Option<Verdict> {
 /// A model's bit in a set of kinds.
 const fn kind(model: u32) -> u64 {
     1 << (model % u64::BITS)
+}
+
+/// What says in which part of the order a gang stands.
+#[derive(Clone, Copy)]
+struct Traits {
+    call: bool,
+    committed: bool,
+    due: bool,
+    started: bool,
+}
+
+impl Traits {
+    const fn of(candidate: &Candidate) -> Self {
+        Self {
+            call: candidate.call,
+            committed: candidate.committed,
+            due: candidate.due.is_some(),
+            started: candidate.started,
+        }
+    }
 }
 
 /// A plan in the making.
@@ -251,32 +271,33 @@ impl<'p> Planner<'p> {
             let priced = self.look_at(gang);
             self.rank[gang as usize] = self.rank_of(gang, priced);
             self.verdicts[gang as usize] = Verdict::Deferred(Reason::Outbid(0));
-            candidates.push(gang);
+            candidates.push((gang, Traits::of(&p.gangs[gang as usize])));
         }
         self.board.allow_quorum(self.copies_most);
         self.chain();
-        for gang in candidates {
-            let candidate = &p.gangs[gang as usize];
+        // Most gangs are not looked at again: one is three cache lines, and there are many.
+        for (gang, traits) in candidates {
             let item = Item {
                 rank: self.rank[gang as usize],
                 gang,
                 key: NONE,
             };
             let fair = p.policy == Policy::Value;
-            if candidate.call {
+            if traits.call {
                 calls.push(item);
-            } else if fair && candidate.committed {
+            } else if fair && traits.committed {
                 bound.push(item);
                 // What became longer than a slot since the promise fits in no pass, and would wait for ever.
                 if self.is_long(gang) {
                     others.push(item);
                 }
             } else if fair && self.is_long(gang) {
-                if candidate.arrival.0 + LONG_AGE_BLOCKS <= p.height.0 {
+                if p.gangs[gang as usize].arrival.0 + LONG_AGE_BLOCKS <= p.height.0 {
                     aged.push(item);
                 }
                 others.push(item);
             } else if p.policy == Policy::Density {
+                let candidate = &p.gangs[gang as usize];
                 others.extend(candidate.needs.iter().filter_map(|&key| {
                     let state = &p.keys[key as usize];
                     let time = self.mean[state.model as usize] * u64::from(state.copies);
@@ -284,10 +305,10 @@ impl<'p> Planner<'p> {
                     (state.copies > 0).then_some(Item { rank, gang, key })
                 }));
             } else {
-                if fair && candidate.due.is_some() {
+                if fair && traits.due {
                     due.push(item);
                 }
-                if fair && candidate.started {
+                if fair && traits.started {
                     started.push(item);
                 }
                 others.push(item);
