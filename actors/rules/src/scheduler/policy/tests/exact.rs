@@ -11,7 +11,10 @@
 //!               x, y in 0..1, z whole
 //! ```
 //!
-//! With `x` and `y` whole and `z` whole it is the optimum; relaxed it is more than that, and quick.
+//! With all of them whole it is the optimum; relaxed it is more than that, and quick.
+
+// The solver computes in floats; the planner does not.
+#![allow(clippy::float_arithmetic)]
 
 use super::problems::{Extras, SLOT, Shape, problem};
 use crate::scheduler::limits::BATCH_SLOT_PERCENT;
