@@ -7,12 +7,16 @@
 //! ```
 
 mod board;
+mod insert;
 mod order;
+mod outbid;
 
 pub(crate) use board::Board;
 use board::{Horizon, Margin, Miss, Room, Urgency};
+pub use insert::insert;
 pub(crate) use order::{DENSITY_BITS, density, fixed};
 use order::{Item, Order};
+use outbid::Outbid;
 
 use super::Policy;
 use super::limits::{
@@ -31,68 +35,6 @@ pub fn plan(problem: &Problem) -> Plan {
     let mut planner = Planner::new(problem);
     planner.run();
     planner.finish()
-}
-
-/// Finds a place for a gang that came after the plan, or says why it waits. Nothing that was placed moves.
-pub fn insert(problem: &Problem, plan: &mut Plan, gang: u32) {
-    if plan.verdicts.len() < problem.gangs.len() {
-        plan.verdicts.resize(problem.gangs.len(), Verdict::Nothing);
-        plan.ranks.resize(problem.gangs.len(), (0, 0));
-    }
-    plan.board.grow(problem);
-    plan.board.reopen();
-    let candidate = &problem.gangs[gang as usize];
-    let verdict = if problem.shards.len() != plan.queues.len()
-        || problem.models.len() != plan.clearing.len()
-    {
-        // A new shard or model is in no table: the full plan that follows has it.
-        Verdict::Deferred(Reason::Outbid(0))
-    } else if let Some(verdict) = under_way(problem, gang) {
-        verdict
-    } else {
-        let cost = candidate.needs.iter().fold(0u64, |sum, &key| {
-            let state = &problem.keys[key as usize];
-            let mean = plan.board.mean(problem, state.model);
-            sum.saturating_add(mean.saturating_mul(u64::from(state.copies)))
-        });
-        let urgency = (
-            candidate.committed,
-            false,
-            order::density(candidate.value, cost),
-        );
-        plan.ranks[gang as usize] = (urgency.2, cost);
-        let first = plan.board.batches.len();
-        let mut verdict = None;
-        // What the cut of the last full plan would leave out opens no batch between two plans; what is above it opens
-        // none where a batch has no room to fill.
-        let worth = urgency.2 >= plan.bar || candidate.committed || candidate.started;
-        if !worth {
-            plan.verdicts[gang as usize] =
-                Verdict::Deferred(Reason::Outbid(order::price_of(plan.bar)));
-            return;
-        }
-        plan.board.keep(Room::Kept);
-        for pass in [Pass::This, Pass::Next] {
-            if pass == Pass::This && candidate.call {
-                continue;
-            }
-            let until = candidate.deadline;
-            let (board, needs) = (&mut plan.board, &candidate.needs);
-            match board.place(problem, needs, pass, until, urgency, gang) {
-                Ok(()) => {
-                    verdict = Some(Verdict::Placed(pass));
-                    break;
-                }
-                Err(Miss::NoShard) => verdict = Some(Verdict::Deferred(Reason::NoShard)),
-                Err(_) => {}
-            }
-        }
-        for batch in first..plan.board.batches.len() {
-            plan.enqueue(problem, batch as u32);
-        }
-        verdict.unwrap_or(Verdict::Deferred(Reason::Outbid(0)))
-    };
-    plan.verdicts[gang as usize] = verdict;
 }
 
 /// The verdict of a gang for which nothing is left to be started.
@@ -734,65 +676,6 @@ impl<'p> Planner<'p> {
                 .clamp(PRICE_MIN, PRICE_MAX)
         };
         p.shards.iter().zip(asked).map(price).collect()
-    }
-}
-
-/// The reasons of gangs that found no room: the price that clears, or that no price would help.
-struct Outbid<'p> {
-    p: &'p Problem,
-    /// Per model: the price that clears, in whole wei per microsecond; zero where nothing was placed.
-    prices: Vec<u128>,
-    /// Per model: no shard serves it.
-    unserved: Vec<bool>,
-    /// Models that no shard serves, as kinds.
-    unserved_kinds: u64,
-}
-
-impl<'p> Outbid<'p> {
-    fn new(p: &'p Problem, board: &Board, clearing: &[u64]) -> Self {
-        let price = |&least: &u64| match least {
-            u64::MAX => 0,
-            least => order::price_of(least),
-        };
-        let models = 0..p.models.len() as u32;
-        let unserved: Vec<bool> = models.map(|m| board.hosts(m).is_empty()).collect();
-        let kinds = (0..).zip(&unserved).filter(|(_, none)| **none);
-        Self {
-            p,
-            prices: clearing.iter().map(price).collect(),
-            unserved_kinds: kinds.fold(0, |set, (m, _)| set | kind(m)),
-            unserved,
-        }
-    }
-
-    fn reason(&self, gang: usize, (open, all): (u64, u64)) -> Reason {
-        let price = if self.p.models.len() <= u64::BITS as usize {
-            // Each kind is one model: the gang itself need not be looked at, and there are many.
-            if open & self.unserved_kinds != 0 {
-                return Reason::NoShard;
-            }
-            let (mut left, mut price) = (all, 0);
-            while left != 0 {
-                price = price.max(self.prices[left.trailing_zeros() as usize]);
-                left &= left - 1;
-            }
-            price
-        } else {
-            let mut price = 0;
-            for &key in &self.p.gangs[gang].needs {
-                let state = &self.p.keys[key as usize];
-                if state.copies > 0 && self.unserved[state.model as usize] {
-                    return Reason::NoShard;
-                }
-                price = price.max(self.prices[state.model as usize]);
-            }
-            price
-        };
-        if price > 0 {
-            Reason::Outbid(price)
-        } else {
-            Reason::DeadlineInfeasible
-        }
     }
 }
 
