@@ -7,6 +7,7 @@
 //! ```
 
 mod board;
+mod compete;
 mod insert;
 mod order;
 mod outbid;
@@ -21,13 +22,12 @@ use outbid::Outbid;
 use super::Policy;
 use super::limits::{
     CUT_PERCENT, FAILURES_MAX, LONG_AGE_BLOCKS, PRICE_MAX, PRICE_MIN, PRICE_ONE, PRICE_STEP,
-    SENDER_PERCENT, TICKET_PERCENT, TICKET_SLACK, UNCOVERED_PERCENT,
+    TICKET_PERCENT, TICKET_SLACK,
 };
 use super::model::{Candidate, NONE, Pass, Plan, Problem, Verdict};
 use crate::ids::Micros;
 use crate::tx::Reason;
 use std::collections::VecDeque;
-use std::ops::Range;
 
 /// Plans everything anew. Equal problems give equal plans, in every byte.
 #[must_use]
@@ -417,101 +417,6 @@ impl<'p> Planner<'p> {
         }
         self.board.keep_room(&asked);
         cuts
-    }
-
-    /// All that is left of a part of the order, by rank, until the pass is full. Who is over a cap is kept back.
-    fn compete(&mut self, order: &mut Order, pass: Pass, part: Range<usize>) {
-        let p = self.p;
-        let (mut at, mut failures) = (part.start, 0);
-        let caps = if self.contended() {
-            Caps::Bind
-        } else {
-            Caps::Lifted
-        };
-        while at < part.end && failures < FAILURES_MAX && !self.board.all_full(pass) {
-            let heads = &self.heads;
-            let Some(item) = order.get(at, |a, b| order::compare(p, heads, a, b)) else {
-                break;
-            };
-            at += 1;
-            if !self.waits(item.gang) || p.policy == Policy::Value && self.is_long(item.gang) {
-                continue;
-            }
-            if let Some(reason) = self.capped(item.gang, pass, caps) {
-                self.verdicts[item.gang as usize] = Verdict::Deferred(reason);
-                self.kept_back.push(item);
-            } else if self.try_place(item, pass, (false, false, item.rank)) {
-                failures = 0;
-                self.cleared(item.gang);
-            } else {
-                failures += 1;
-            }
-        }
-    }
-
-    /// Those whom a cap kept back have what all others leave.
-    fn compete_last(&mut self, pass: Pass) {
-        let mut failures = 0;
-        for item in self.kept_back.clone() {
-            if failures >= FAILURES_MAX || self.board.all_full(pass) {
-                break;
-            }
-            let before = self.verdicts[item.gang as usize];
-            if self.waits(item.gang) {
-                if self.try_place(item, pass, (false, false, item.rank)) {
-                    failures = 0;
-                } else {
-                    failures += 1;
-                    self.verdicts[item.gang as usize] = before;
-                }
-            }
-        }
-    }
-
-    /// Why a gang is kept back until all others had their chance.
-    fn capped(&self, gang: u32, pass: Pass, caps: Caps) -> Option<Reason> {
-        if caps == Caps::Lifted {
-            return None;
-        }
-        let candidate = &self.p.gangs[gang as usize];
-        let cost = self.plain[gang as usize];
-        // A part of a whole slot, whatever is left of it: what was given in it counts.
-        let slots = if pass == Pass::Next { 2 } else { 1 };
-        let capacity = self.per_slot * slots;
-        let cap = |percent: u64| capacity / 100 * percent;
-        if !self.covered(gang) && self.uncovered.saturating_add(cost) > cap(UNCOVERED_PERCENT) {
-            return Some(Reason::UnbondedCap);
-        }
-        let spent = self.spent[candidate.sender as usize];
-        (spent > 0 && spent.saturating_add(cost) > cap(SENDER_PERCENT)).then_some(Reason::SenderCap)
-    }
-
-    /// Whether the sender's credit covers the gang and what this plan has of the sender already.
-    fn covered(&self, gang: u32) -> bool {
-        let candidate = &self.p.gangs[gang as usize];
-        let exposed = self.exposed[candidate.sender as usize];
-        exposed.saturating_add(candidate.igas) <= self.p.rooms[candidate.sender as usize]
-    }
-
-    /// Counts a gang against the caps.
-    fn charge(&mut self, gang: u32) {
-        let candidate = &self.p.gangs[gang as usize];
-        let cost = self.plain[gang as usize];
-        let spent = &mut self.spent[candidate.sender as usize];
-        *spent = spent.saturating_add(cost);
-        if !self.covered(gang) {
-            self.uncovered = self.uncovered.saturating_add(cost);
-        }
-        let exposed = &mut self.exposed[candidate.sender as usize];
-        *exposed = exposed.saturating_add(candidate.igas);
-    }
-
-    fn cleared(&mut self, gang: u32) {
-        let density = order::density(self.p.gangs[gang as usize].value, self.plain[gang as usize]);
-        for &key in &self.p.gangs[gang as usize].needs {
-            let least = &mut self.clearing[self.p.keys[key as usize].model as usize];
-            *least = (*least).min(density);
-        }
     }
 
     /// Places a gang in a pass, whole, and says whether it did.
