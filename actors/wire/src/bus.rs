@@ -187,7 +187,7 @@ pub trait Bus: Send + Sync + 'static {
     }
 
     /// As [`Bus::publish`], with the trace context of the transactions that the message serves: the first
-    /// [`TRACES_MAX`](crate::trace::TRACES_MAX) travel.
+    /// [`TRACES_MAX`](crate::trace::TRACES_MAX) travel, fewer where a large message leaves no room for them.
     ///
     /// # Errors
     /// As [`Bus::publish`].

@@ -33,6 +33,15 @@ pub(super) async fn a_message_carries_the_trace_context_that_it_was_sent_with(
         assert_eq!(delivery.payload, text("news"));
         assert_eq!(delivery.traces, traces[..traces.len().min(TRACES_MAX)]);
     }
+    // A message that leaves no room for them comes all the same: servers end the connection of who sends too much.
+    for spare in [0, 11, 12, 100, 1_000] {
+        let large = Bytes::from(vec![7; MESSAGE_BYTES_MAX - spare]);
+        let sent = a.publish_traced("traced", large.clone(), &many).await;
+        sent.expect("fits");
+        let delivery = soon("a message", inbox.next()).await.expect("open");
+        assert_eq!(delivery.payload, large);
+        assert!(many.starts_with(&delivery.traces));
+    }
 }
 
 pub(super) async fn a_message_reaches_every_subscription_that_matches(backend: &mut dyn Backend) {

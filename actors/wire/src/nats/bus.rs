@@ -14,6 +14,12 @@ use std::time::Duration;
 /// Header of the reply that says: no room, the request was not seen.
 const FULL_HEADER: &str = "Penstock-Full";
 
+/// What headers take beside themselves, in bytes: `NATS/1.0`, and the empty line behind them.
+const HEADERS_BYTES: usize = 12;
+
+/// What a trace takes as a header, in bytes: name, colon and blank, value, end of line.
+const TRACE_BYTES: usize = TRACE_HEADER.len() + 2 + 55 + 2;
+
 /// Wait for the proof that a subscription is live, in ms: a round trip to the server, which may be connecting again.
 const BARRIER_MS_MAX: u64 = 5_000;
 
@@ -216,11 +222,14 @@ impl Bus for NatsBus {
         self.check(subject, &payload)?;
         let client = &self.link.client;
         let subject = subject.to_owned();
-        let sent = match traces {
+        // Headers count as payload, and a server ends the connection of who sends too much: the message comes first.
+        let room = client.max_payload().saturating_sub(payload.len());
+        let most = room.saturating_sub(HEADERS_BYTES) / TRACE_BYTES;
+        let sent = match &traces[..traces.len().min(TRACES_MAX).min(most)] {
             [] => client.publish(subject, payload).await,
             traces => {
                 let mut headers = HeaderMap::new();
-                for trace in traces.iter().take(TRACES_MAX) {
+                for trace in traces {
                     headers.append(TRACE_HEADER, trace.to_string());
                 }
                 client.publish_with_headers(subject, headers, payload).await
