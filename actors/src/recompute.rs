@@ -12,7 +12,7 @@
 //! A block with a false answer stays what it is: whether it is valid must not hang on who holds a model. **Invariant:**
 //! nothing here is believed that was not computed here.
 
-use crate::chain::ChainHandle;
+use crate::chain::{ChainHandle, ChainHead};
 use crate::engine;
 use crate::results::ResultBook;
 use penstock_evm::{ExecutedBlock, check_attestation};
@@ -28,7 +28,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, TrySendError};
 use tokio::runtime::Handle;
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{broadcast, oneshot, watch};
 use tracing::{error, warn};
 
 /// Requests that wait for the thread at most: a full block of small ones. What comes beyond is not computed, and counted.
@@ -70,20 +70,15 @@ pub fn start(blobs: Arc<dyn BlobStore>, chain: &ChainHandle, results: ResultBook
     let (jobs, inbox) = mpsc::sync_channel(QUEUE);
     let (tell, found) = watch::channel(Found::new());
     let chain_id = chain.head().spec.chain_id;
-    let models = Models {
-        executor: penstock_shaders::cpu(),
-        blobs,
-        runtime: Handle::current(),
-        loaded: BTreeSet::new(),
-        missing: BTreeSet::new(),
-    };
+    let models = Models::new(blobs);
     let thread = std::thread::Builder::new().name("recompute".into());
     let spawned = thread.spawn(move || work(models, &inbox, chain_id, &results, &tell));
     if let Err(error) = spawned {
         panic!("no thread to compute answers again: {error}");
     }
     let recompute = Recompute { jobs, found };
-    tokio::spawn(recompute.clone().follow(chain.clone()));
+    // Taken now, so that no block falls between.
+    tokio::spawn(recompute.clone().follow(chain.blocks()));
     recompute
 }
 
@@ -117,9 +112,7 @@ impl Recompute {
         computed.is_some_and(|outcome| outcome.hash() == evidence.outcome_hash)
     }
 
-    async fn follow(self, chain: ChainHandle) {
-        let mut blocks = chain.blocks();
-        drop(chain);
+    async fn follow(self, mut blocks: broadcast::Receiver<Arc<ChainHead>>) {
         loop {
             match blocks.recv().await {
                 Ok(head) => {
@@ -172,6 +165,17 @@ struct Models {
 }
 
 impl Models {
+    /// None yet. Must be called inside a tokio runtime, which fetches them.
+    fn new(blobs: Arc<dyn BlobStore>) -> Self {
+        Self {
+            executor: penstock_shaders::cpu(),
+            blobs,
+            runtime: Handle::current(),
+            loaded: BTreeSet::new(),
+            missing: BTreeSet::new(),
+        }
+    }
+
     /// What a request comes to; `None` where this process can't tell.
     fn compute(&mut self, request: &Request) -> Option<Outcome> {
         if let Err(why) = self.load(request.model) {
@@ -258,7 +262,7 @@ fn against(
     let said = entry.outcome.hash();
     let signed = entry.attestations.iter();
     signed
-        // A block's signatures were checked when it came; an own block's when its answers came.
+        // Nobody is convicted on a check that was made elsewhere.
         .filter(|attestation| check_attestation(attestation, chain_id, entry.key, said))
         .map(|attestation| Evidence {
             shard: attestation.shard,

@@ -4,7 +4,7 @@
 use crate::chain::{ChainHandle, ChainHead};
 use crate::decisions::DecisionLog;
 use crate::recompute::Recompute;
-use crate::shell::{Stop, listen, now};
+use crate::shell::{Stop, listen, now, send};
 use crate::traces::Traces;
 use actix::prelude::*;
 use alloy_primitives::keccak256;
@@ -318,6 +318,10 @@ impl SchedulerActor {
         let (gangs, leases, _) = self.machine.load();
         metrics::gauge!("scheduler_gangs_waiting").set(gangs as f64);
         metrics::gauge!("scheduler_leases").set(leases as f64);
+        if let Some(window) = self.machine.certificate() {
+            // Of the last ten blocks: what they included, of what no schedule could have exceeded.
+            metrics::gauge!("scheduler_value_share").set(window.share() as f64 / 100_000.0);
+        }
         self.flush_decisions();
     }
 
@@ -442,13 +446,7 @@ impl SchedulerActor {
         ctx: &mut Context<Self>,
     ) {
         let bus = self.transport.bus.clone();
-        let send = async move {
-            let sent = bus.publish_traced(&subject, payload, &traces).await;
-            if let Err(error) = sent {
-                warn!(subject, %error, "message was not sent");
-            }
-        };
-        ctx.spawn(send.into_actor(self));
+        ctx.spawn(send(bus, subject, payload, traces).into_actor(self));
     }
 
     /// Makes a conviction durable: who takes over knows whom not to ask.

@@ -4,7 +4,7 @@
 //! never waits for it.
 
 use crate::engine;
-use crate::shell::{Stop, listen, now};
+use crate::shell::{Stop, listen, now, send};
 use actix::prelude::*;
 use bytes::Bytes;
 use penstock_evm::{SigningKey, attest};
@@ -14,7 +14,7 @@ use penstock_rules::message::{Answer, AssignedRequest, AssignmentDone, Prefetch,
 use penstock_rules::shard::{Answers, BatchId, Config, Effect, Event, HEARTBEAT, Shard};
 use penstock_shaders::{Executor, Limits};
 use penstock_wire::trace::TraceParent;
-use penstock_wire::{BusError, Message as WireMessage, Subjects, Transport, decode, encode};
+use penstock_wire::{Message as WireMessage, Subjects, Transport, decode, encode};
 use std::collections::BTreeMap;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -296,18 +296,6 @@ impl ShardActor {
             }
         };
         ctx.spawn(publish.into_actor(self));
-    }
-}
-
-async fn send(
-    bus: std::sync::Arc<dyn penstock_wire::Bus>,
-    subject: String,
-    payload: Bytes,
-    traces: Vec<TraceParent>,
-) {
-    let sent: Result<(), BusError> = bus.publish_traced(&subject, payload, &traces).await;
-    if let Err(error) = sent {
-        warn!(subject, %error, "message was not sent");
     }
 }
 

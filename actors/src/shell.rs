@@ -2,8 +2,11 @@
 
 use actix::dev::ToEnvelope;
 use actix::{Actor, Addr, Context, Handler, Message};
+use bytes::Bytes;
 use penstock_rules::ids::Micros;
-use penstock_wire::{BusError, Subscription};
+use penstock_wire::trace::TraceParent;
+use penstock_wire::{Bus, BusError, Subscription};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tracing::warn;
 
@@ -73,6 +76,19 @@ where
             }
             Err(error) => panic!("can't subscribe to {what}: {error}"),
         }
+    }
+}
+
+/// Publishes with the trace context of the transactions that the message serves. What is not sent is said again by its
+/// machine.
+pub(crate) async fn send(
+    bus: Arc<dyn Bus>,
+    subject: String,
+    payload: Bytes,
+    traces: Vec<TraceParent>,
+) {
+    if let Err(error) = bus.publish_traced(&subject, payload, &traces).await {
+        warn!(subject, %error, "message was not sent");
     }
 }
 

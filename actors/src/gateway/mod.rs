@@ -276,8 +276,15 @@ impl Gateway {
     /// Shows evidence that proves what it says.
     async fn convict(&self, evidence: Evidence) {
         let chain_id = self.subjects.chain_id();
+        if self.shards.is_convicted(&evidence.shard) {
+            return;
+        }
         let proved = match (&self.recompute, &evidence.asked) {
-            (Some(recompute), Some(_)) => recompute.proves(&evidence, chain_id).await,
+            // To compute is dear: a key that somebody has just made gets nobody to do it.
+            (Some(recompute), Some(_)) => {
+                penstock_evm::shards(&self.head().chain.state).contains(&evidence.shard)
+                    && recompute.proves(&evidence, chain_id).await
+            }
             _ => proves(&evidence, chain_id),
         };
         if proved {

@@ -80,6 +80,11 @@ impl Shards {
         }
     }
 
+    /// Whether it was caught already.
+    pub fn is_convicted(&self, shard: &ShardId) -> bool {
+        self.evidence.read().contains_key(shard)
+    }
+
     /// A shard was caught, as was checked. The first evidence against a shard stays.
     pub fn convict(&self, evidence: Evidence) {
         let mut all = self.evidence.write();

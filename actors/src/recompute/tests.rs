@@ -39,13 +39,7 @@ async fn thread() -> (Recompute, ResultBook, ModelHash) {
     let hash = ModelHash(blobs.put(RISK.into()).await.expect("stored"));
     let (jobs, inbox) = mpsc::sync_channel(QUEUE);
     let (tell, found) = watch::channel(Found::new());
-    let models = Models {
-        executor: penstock_shaders::cpu(),
-        blobs,
-        runtime: Handle::current(),
-        loaded: BTreeSet::new(),
-        missing: BTreeSet::new(),
-    };
+    let models = Models::new(blobs);
     let results = ResultBook::default();
     let book = results.clone();
     std::thread::spawn(move || work(models, &inbox, CHAIN, &book, &tell));
