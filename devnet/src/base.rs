@@ -9,12 +9,15 @@ use eyre::{WrapErr, bail};
 use penstock_actors::boot;
 use penstock_actors::chain::{ChainHandle, OwnBlocks, chain};
 use penstock_actors::follower::FollowerActor;
+use penstock_actors::gateway::GatewayConfig;
 use penstock_actors::recompute::{self, Recompute};
 use penstock_actors::results::{ResultBook, Vouch};
+use penstock_actors::scheduler::SchedulerConfig;
 use penstock_actors::snapshot::{self, SnapshotError};
 use penstock_evm::{ChainSpec, Genesis};
 use penstock_rpc::DevAccounts;
 use penstock_rules::message::Role;
+use penstock_rules::producer::Timetable;
 use penstock_store::{Store, StoreConfig};
 use penstock_wire::memory::Journals;
 use penstock_wire::nats::{NatsConfig, NatsRole, NatsTls, Secret};
@@ -90,6 +93,14 @@ impl Base {
         let accounts = genesis::accounts(config)?;
         let models = models::load(config.inference.models.as_deref(), quiet)?;
         let data = DataFolder::open(config)?;
+        if let Some(folder) = &config.inference.decisions {
+            std::fs::create_dir_all(folder).wrap_err_with(|| {
+                format!(
+                    "can't make the folder of decision logs {}",
+                    folder.display()
+                )
+            })?;
+        }
         let store = open_store(config, data.path())?;
         let genesis = genesis_of(&store, config, &accounts, &models)?;
         let (transport, transport_text) = transport_of(config, &genesis, &store).await?;
@@ -137,6 +148,31 @@ impl Base {
             follower,
             data,
         })
+    }
+}
+
+/// What every scheduler is started with.
+pub(crate) fn scheduler_config(
+    config: &Config,
+    spec: &ChainSpec,
+    timetable: Timetable,
+) -> SchedulerConfig {
+    SchedulerConfig {
+        machine: penstock_rules::scheduler::Config {
+            quorum: spec.quorum,
+            ..Default::default()
+        },
+        timetable,
+        decisions: config.inference.decisions.clone(),
+    }
+}
+
+/// What every gateway is started with.
+pub(crate) fn gateway_config(config: &Config, timetable: Timetable) -> GatewayConfig {
+    GatewayConfig {
+        call_deadline: Duration::from_millis(config.rpc.call_timeout_ms),
+        timetable,
+        ..GatewayConfig::default()
     }
 }
 

@@ -10,7 +10,7 @@
 //! A standby of mempool or scheduler is one that is not started: taking over is starting, from the durable queues. So
 //! there is one way to start, and it is used at every start.
 
-use crate::base::{Base, name_of};
+use crate::base::{Base, gateway_config, name_of, scheduler_config};
 use crate::config::Config;
 use crate::health::Health;
 use crate::node::stop;
@@ -20,11 +20,10 @@ use alloy_primitives::B256;
 use eyre::{WrapErr, bail};
 use penstock_actors::boot::stored_genesis;
 use penstock_actors::extractor::{ExtractorActor, ExtractorConfig};
-use penstock_actors::gateway::GatewayConfig;
 use penstock_actors::mempool::MempoolActor;
 use penstock_actors::producer::{Leading, ProducerActor, ProducerConfig};
 use penstock_actors::results::Vouch;
-use penstock_actors::scheduler::{SchedulerActor, SchedulerConfig};
+use penstock_actors::scheduler::SchedulerActor;
 use penstock_actors::shell::{self, now};
 use penstock_actors::snapshot;
 use penstock_rpc::{ServerConfig, ServerHandle};
@@ -296,14 +295,7 @@ impl Member {
             return;
         }
         let scheduler = penstock_actors::scheduler::start(
-            SchedulerConfig {
-                machine: penstock_rules::scheduler::Config {
-                    quorum: base.spec.quorum,
-                    ..Default::default()
-                },
-                timetable: self.timetable,
-                decisions: self.config.inference.decisions.clone(),
-            },
+            scheduler_config(&self.config, &base.spec, self.timetable),
             base.transport.clone(),
             base.chain.clone(),
             base.recompute.clone(),
@@ -457,13 +449,8 @@ async fn start_gateway(
     base: &Base,
     timetable: Timetable,
 ) -> eyre::Result<ServerHandle> {
-    let gateway_config = GatewayConfig {
-        call_deadline: Duration::from_millis(config.rpc.call_timeout_ms),
-        timetable,
-        ..GatewayConfig::default()
-    };
     let gateway = penstock_actors::gateway::start(
-        gateway_config,
+        gateway_config(config, timetable),
         base.transport.clone(),
         base.store.clone(),
         base.chain.clone(),

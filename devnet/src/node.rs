@@ -3,7 +3,7 @@
 //! Start: store, chain, transport, results, follower, scheduler, gateway, producer, mempool with extractor, shards.
 //! Stop: in the order of the flow, so that what was accepted goes as far as it can, and nothing new comes.
 
-use crate::base::{Base, DataFolder, name_of};
+use crate::base::{Base, DataFolder, gateway_config, name_of, scheduler_config};
 use crate::config::Config;
 use crate::engine::{Engine, start_shard};
 use crate::genesis;
@@ -15,11 +15,10 @@ use penstock_actors::boot::stored_genesis;
 use penstock_actors::chain::ChainHandle;
 use penstock_actors::extractor::{ExtractorActor, ExtractorConfig};
 use penstock_actors::follower::FollowerActor;
-use penstock_actors::gateway::GatewayConfig;
 use penstock_actors::mempool::MempoolActor;
 use penstock_actors::producer::{Leading, ProducerActor, ProducerConfig};
 use penstock_actors::results::Vouch;
-use penstock_actors::scheduler::{SchedulerActor, SchedulerConfig};
+use penstock_actors::scheduler::SchedulerActor;
 use penstock_actors::shard::ShardActor;
 use penstock_actors::shell;
 use penstock_rpc::{DevAccounts, ServerConfig, ServerHandle};
@@ -106,14 +105,7 @@ impl Node {
         let hellos = transport.bus.subscribe(&subject, HELLOS).await?;
         let log = transport.log.clone();
         let scheduler = penstock_actors::scheduler::start(
-            SchedulerConfig {
-                machine: penstock_rules::scheduler::Config {
-                    quorum: spec.quorum,
-                    ..Default::default()
-                },
-                timetable,
-                decisions: config.inference.decisions.clone(),
-            },
+            scheduler_config(&config, &spec, timetable),
             transport.clone(),
             chain.clone(),
             recompute.clone(),
@@ -121,13 +113,8 @@ impl Node {
         let engine = Engine::choose(config.inference.backend)?;
         // Gateway and producer before the mempool, which says at once what is ready from before a restart: what they miss
         // comes again, but later.
-        let gateway_config = GatewayConfig {
-            call_deadline: Duration::from_millis(config.rpc.call_timeout_ms),
-            timetable,
-            ..GatewayConfig::default()
-        };
         let gateway = penstock_actors::gateway::start(
-            gateway_config,
+            gateway_config(&config, timetable),
             transport.clone(),
             store.clone(),
             chain.clone(),
