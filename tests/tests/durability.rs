@@ -5,7 +5,7 @@ use alloy_provider::{DynProvider, Provider};
 use alloy_rpc_types_eth::TransactionReceipt;
 use alloy_sol_types::SolCall;
 use penstock_tests::harness::{
-    Devnet, Probes, Row, Wallet, penstock, probe, receipt, rows, wallets,
+    Devnet, Probes, Row, Wallet, binary, penstock, probe, receipt, rows, wallets,
 };
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -188,4 +188,21 @@ async fn nothing_that_was_accepted_is_lost_at_twenty_kills_under_load() {
 fn replays(data: &Path) {
     let said = penstock(&["replay", "--data", &data.to_string_lossy()]);
     assert!(said.contains("blocks are equal"), "{said}");
+}
+
+#[test]
+fn a_folder_of_decision_logs_that_cannot_be_made_is_an_error_that_names_it() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let file = folder.path().join("file");
+    std::fs::write(&file, b"no folder").expect("a file");
+    let under = file.join("decisions");
+    let output = std::process::Command::new(binary())
+        .args(["up", "--quiet", "--port", "0", "--health-port", "0"])
+        .arg("--decisions")
+        .arg(&under)
+        .output()
+        .expect("the binary starts");
+    assert!(!output.status.success());
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(text.contains(&*under.to_string_lossy()), "{text}");
 }

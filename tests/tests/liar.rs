@@ -9,10 +9,10 @@ use penstock_rules::ids::{Height, Igas, Micros, ModelHash, RequestKey, ShardId};
 use penstock_rules::message::{
     Answer, Assignment, AssignmentDone, Class, Gang, GangRequest, ShardHello,
 };
-use penstock_rules::request::{ENGINE_VERSION, Mode, Outcome, Request, Settled};
+use penstock_rules::request::{Mode, Outcome, Request, Settled};
 use penstock_rules::tensor::{self, Tensor};
-use penstock_tests::harness::Devnet;
 use penstock_tests::harness::cluster::{PATIENCE, nats, nats_binary};
+use penstock_tests::harness::{Devnet, hello};
 use penstock_wire::nats::{NatsConfig, shard_transport};
 use penstock_wire::{Bus, Subjects, decode, encode};
 use std::collections::BTreeMap;
@@ -235,20 +235,6 @@ async fn of_ten_thousand_wrong_answers_none_is_taken_and_the_liar_is_shown() {
         false,
         "slander convicts nobody"
     );
-}
-
-fn hello(shard: ShardId, model: ModelHash) -> ShardHello {
-    ShardHello {
-        shard,
-        incarnation: 1,
-        backend: "liar".into(),
-        engine_version: ENGINE_VERSION,
-        models: vec![model],
-        batch_max: 8,
-        queue_max: 8,
-        draining: false,
-        held: Vec::new(),
-    }
 }
 
 async fn say_hello(bus: Arc<dyn Bus>, of: Subjects, hello: ShardHello) {

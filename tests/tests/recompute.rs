@@ -10,11 +10,11 @@ use penstock_evm::abi::{InferenceCall, NumberTensor, solidity};
 use penstock_evm::predeploys::INFERENCE;
 use penstock_evm::{SigningKey, attest};
 use penstock_rules::ids::{Micros, ModelHash, ShardId};
-use penstock_rules::message::{Answer, Assignment, AssignmentDone, ShardHello};
-use penstock_rules::request::{ENGINE_VERSION, Mode, Outcome};
+use penstock_rules::message::{Answer, Assignment, AssignmentDone};
+use penstock_rules::request::{Mode, Outcome};
 use penstock_rules::tensor::{self, Tensor};
 use penstock_tests::harness::cluster::{Kind, Member, PATIENCE, nats, nats_binary, until};
-use penstock_tests::harness::{receipt, rows, submit, wallets};
+use penstock_tests::harness::{hello, receipt, rows, submit, wallets};
 use penstock_wire::nats::{NatsConfig, shard_transport};
 use penstock_wire::{Bus, Subjects, decode, encode};
 use serde_json::Value;
@@ -77,17 +77,7 @@ fn lie() -> Outcome {
 /// Says hello and answers all that it is asked for with the lie.
 async fn lying(bus: Arc<dyn Bus>, key: SigningKey, model: ModelHash) {
     let (of, shard) = (Subjects::new(CHAIN), ShardId(key.address()));
-    let hello = ShardHello {
-        shard,
-        incarnation: 1,
-        backend: "liar".into(),
-        engine_version: ENGINE_VERSION,
-        models: vec![model],
-        batch_max: 8,
-        queue_max: 8,
-        draining: false,
-        held: Vec::new(),
-    };
+    let hello = hello(shard, model);
     let mut work = bus
         .subscribe(&of.assign(shard), 1_024)
         .await

@@ -6,6 +6,7 @@ mod http;
 mod needs;
 pub mod net;
 mod process;
+mod shard;
 pub mod testnet;
 mod wallet;
 
@@ -13,4 +14,5 @@ pub use contract::{Number, Probes, Row, artifact, close, float, number, probe, r
 pub use http::ask;
 pub use needs::{gpu_is_here, magika, nats_server};
 pub use process::{Devnet, binary, penstock, repository};
+pub use shard::hello;
 pub use wallet::{Sent, Wallet, receipt, submit, view, wallets};
