@@ -29,6 +29,9 @@ mod fleet;
 mod leases;
 mod profile;
 
+#[cfg(test)]
+mod dice;
+
 pub mod limits;
 
 pub use audit::audit;

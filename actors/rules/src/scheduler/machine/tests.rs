@@ -5,6 +5,7 @@ use crate::ids::{Igas, ModelHash, ShardId};
 use crate::message::{Answer, AssignmentDone, Class, Gang, GangRequest, ShardHello, Withdraw};
 use crate::request::{Attestation, Mode, Outcome, Request};
 use crate::scheduler::Evidence;
+use crate::scheduler::dice::Dice;
 use crate::scheduler::limits::{BREAKER_OPEN, LEASE_MIN};
 use crate::scheduler::model::{Candidate, Cost, KeyState, Lane};
 use crate::shard::{self, BatchId, HEARTBEAT, Shard};
@@ -14,6 +15,9 @@ use proptest::prelude::*;
 mod mutants;
 mod planning;
 mod trust;
+mod world;
+
+use world::{Faults, Mail, World};
 
 const MS: u64 = 1_000;
 const SLOT: u64 = 1_000 * MS;
@@ -59,326 +63,6 @@ fn gang(id: u64, requests: Vec<GangRequest>) -> Gang {
         arrival: Height(0),
         deadline: None,
         requests,
-    }
-}
-
-/// splitmix64: small, seeded, good enough to vary a simulation.
-#[derive(Clone)]
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, below: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % below
-    }
-
-    fn one_in(&mut self, n: u64) -> bool {
-        n > 0 && self.roll(n) == 0
-    }
-}
-
-/// One in how many: 0 is never.
-#[derive(Clone, Copy, Debug, Default)]
-struct Faults {
-    drop: u64,
-    double: u64,
-    crash: u64,
-    engine: u64,
-    straggle: u64,
-}
-
-#[derive(Clone, Debug)]
-enum Mail {
-    Scheduler(Box<Event>),
-    Shard(usize, u64, Box<shard::Event>),
-    Restart(usize),
-}
-
-struct World {
-    now: u64,
-    scheduler: Scheduler,
-    shards: Vec<Option<Shard>>,
-    incarnations: Vec<u64>,
-    liars: Vec<usize>,
-    mail: BTreeMap<(u64, u64), Mail>,
-    letters: u64,
-    dice: Dice,
-    faults: Faults,
-    settled: BTreeMap<RequestKey, Settled>,
-    deferred: Vec<Deferral>,
-    evidence: Vec<Evidence>,
-    executions: BTreeMap<RequestKey, u32>,
-    cancels: u32,
-    decisions: Vec<Decision>,
-    height: u64,
-    fenced: bool,
-}
-
-impl World {
-    fn new(shards: usize, seed: u64, faults: Faults) -> Self {
-        let mut world = Self {
-            now: START,
-            scheduler: Scheduler::new(Config {
-                decision_log: DecisionLog::Plans,
-                ..Config::default()
-            }),
-            shards: (0..shards).map(|_| None).collect(),
-            incarnations: vec![0; shards],
-            liars: Vec::new(),
-            mail: BTreeMap::new(),
-            letters: 0,
-            dice: Dice(seed),
-            faults,
-            settled: BTreeMap::new(),
-            deferred: Vec::new(),
-            evidence: Vec::new(),
-            executions: BTreeMap::new(),
-            cancels: 0,
-            decisions: Vec::new(),
-            height: 0,
-            fenced: false,
-        };
-        world.tell(Event::TookOver { epoch: Epoch(1) });
-        world.head();
-        for n in 0..shards {
-            world.restart(n);
-        }
-        world
-    }
-
-    fn head(&mut self) {
-        self.height += 1;
-        self.tell(Event::Head(Slot {
-            height: Height(self.height),
-            cutoff: Micros(self.now + SLOT),
-            next_cutoff: Micros(self.now + 2 * SLOT),
-        }));
-    }
-
-    fn post(&mut self, delay: u64, mail: Mail) {
-        self.letters += 1;
-        self.mail.insert((self.now + delay, self.letters), mail);
-    }
-
-    /// Over the bus: lost, doubled, late.
-    fn send(&mut self, mail: Mail) {
-        if self.dice.one_in(self.faults.drop) {
-            return;
-        }
-        if self.dice.one_in(self.faults.double) {
-            let delay = self.dice.roll(50 * MS);
-            self.post(delay, mail.clone());
-        }
-        let delay = 200
-            + self
-                .dice
-                .roll(if self.faults.drop > 0 { 20 * MS } else { 500 });
-        self.post(delay, mail);
-    }
-
-    fn restart(&mut self, n: usize) {
-        self.incarnations[n] += 1;
-        let shard = Shard::new(shard::Config {
-            shard: shard_id(n),
-            incarnation: self.incarnations[n],
-            backend: "cpu".into(),
-            batch_max: 8,
-            queue_max: 2,
-            models_max: 8,
-            engines: 1,
-        });
-        self.shards[n] = Some(shard);
-        self.tell_shard(n, shard::Event::Tick);
-    }
-
-    fn tell(&mut self, event: Event) {
-        let planned = matches!(event, Event::Tick);
-        let mut effects = Vec::new();
-        self.scheduler.apply(Micros(self.now), event, &mut effects);
-        self.scheduler.check().unwrap_or_else(|e| panic!("{e}"));
-        if planned {
-            self.scheduler
-                .check_plan()
-                .unwrap_or_else(|e| panic!("{e}"));
-        }
-        for effect in effects {
-            match effect {
-                Effect::Assign(assignment) => {
-                    let n = self.place(assignment.shard);
-                    self.send(Mail::Shard(
-                        n,
-                        0,
-                        Box::new(shard::Event::Assign(assignment)),
-                    ));
-                }
-                Effect::Cancel(cancel) => {
-                    self.cancels += 1;
-                    let n = self.place(cancel.shard);
-                    self.send(Mail::Shard(n, 0, Box::new(shard::Event::Cancel(cancel))));
-                }
-                Effect::Prefetch(prefetch) => {
-                    let n = self.place(prefetch.shard);
-                    self.send(Mail::Shard(
-                        n,
-                        0,
-                        Box::new(shard::Event::Prefetch(prefetch)),
-                    ));
-                }
-                Effect::Settle(settled) => {
-                    let key = settled.key;
-                    assert!(
-                        self.settled.insert(key, settled).is_none(),
-                        "{key} settled twice"
-                    );
-                }
-                Effect::Resend(settled) => {
-                    assert_eq!(self.settled.get(&settled.key), Some(&settled));
-                }
-                Effect::Defer(deferral) => self.deferred.push(deferral),
-                Effect::Quarantine(evidence) => self.evidence.push(*evidence),
-                Effect::Fenced => self.fenced = true,
-                Effect::Log(record) => self.decisions.push(record.decision),
-            }
-        }
-    }
-
-    fn place(&self, id: ShardId) -> usize {
-        (0..self.shards.len())
-            .find(|&n| shard_id(n) == id)
-            .expect("a shard of ours")
-    }
-
-    fn truth(key: RequestKey) -> Outcome {
-        Outcome::Output(Bytes::copy_from_slice(&key.0[..8]))
-    }
-
-    fn tell_shard(&mut self, n: usize, event: shard::Event) {
-        let Some(machine) = &mut self.shards[n] else {
-            return;
-        };
-        let mut effects = Vec::new();
-        machine.apply(Micros(self.now), event, &mut effects);
-        machine.check().unwrap_or_else(|e| panic!("{e}"));
-        let incarnation = self.incarnations[n];
-        for effect in effects {
-            match effect {
-                shard::Effect::Load(model) => {
-                    self.post(
-                        20 * MS,
-                        Mail::Shard(n, incarnation, Box::new(shard::Event::Loaded(model))),
-                    );
-                }
-                shard::Effect::Run {
-                    batch, requests, ..
-                } => {
-                    for request in &requests {
-                        *self.executions.entry(request.key).or_default() += 1;
-                    }
-                    self.run(n, batch, &requests);
-                }
-                shard::Effect::Answer(answers) => {
-                    let lies = self.liars.contains(&n);
-                    let answers_signed =
-                        answers.outcomes.into_iter().map(|(key, outcome)| Answer {
-                            key,
-                            outcome: if lies {
-                                Outcome::Output(Bytes::from_static(b"lie"))
-                            } else {
-                                outcome
-                            },
-                            attestation: Attestation {
-                                shard: shard_id(n),
-                                signature: Bytes::new(),
-                            },
-                        });
-                    let done = AssignmentDone {
-                        shard: shard_id(n),
-                        lease: answers.lease,
-                        epoch: answers.epoch,
-                        answers: answers_signed.collect(),
-                        ran: answers.ran,
-                        batch: answers.batch,
-                    };
-                    self.send(Mail::Scheduler(Box::new(Event::Done(done))));
-                }
-                shard::Effect::Refuse(refused) => {
-                    self.send(Mail::Scheduler(Box::new(Event::Refused(refused))))
-                }
-                shard::Effect::Hello(hello) => {
-                    self.send(Mail::Scheduler(Box::new(Event::Hello(hello))))
-                }
-                shard::Effect::Unload(_) | shard::Effect::Drained => {}
-            }
-        }
-    }
-
-    fn run(&mut self, n: usize, batch: BatchId, requests: &[crate::message::AssignedRequest]) {
-        let mut took = 2 * MS + MS * requests.len() as u64;
-        if self.dice.one_in(self.faults.straggle) {
-            took *= 50;
-        }
-        let event = if self.dice.one_in(self.faults.engine) {
-            shard::Event::RunFailed { batch }
-        } else {
-            let outcomes = requests.iter().map(|r| Self::truth(r.key)).collect();
-            shard::Event::Ran {
-                batch,
-                outcomes,
-                took: Micros(took),
-            }
-        };
-        let incarnation = self.incarnations[n];
-        if self.dice.one_in(self.faults.crash) {
-            self.shards[n] = None;
-            self.post(SLOT, Mail::Restart(n));
-        } else {
-            self.post(took, Mail::Shard(n, incarnation, Box::new(event)));
-        }
-    }
-
-    /// Lets time pass: mail in order, ticks every 5 ms, heads every slot.
-    fn pass(&mut self, time: u64) {
-        let until = self.now + time;
-        while self.now < until {
-            let step = (self.now + 5 * MS).min(until);
-            while let Some(entry) = self.mail.first_entry() {
-                let at = entry.key().0;
-                if at > step {
-                    break;
-                }
-                let mail = entry.remove();
-                self.now = self.now.max(at);
-                match mail {
-                    Mail::Scheduler(event) => self.tell(*event),
-                    Mail::Shard(n, incarnation, event) => {
-                        if incarnation == 0 || incarnation == self.incarnations[n] {
-                            self.tell_shard(n, *event);
-                        }
-                    }
-                    Mail::Restart(n) => self.restart(n),
-                }
-            }
-            self.now = step;
-            if (self.now - START).is_multiple_of(SLOT) {
-                self.head();
-            }
-            for n in 0..self.shards.len() {
-                self.tell_shard(n, shard::Event::Tick);
-            }
-            self.tell(Event::Tick);
-        }
-    }
-
-    fn reasons(&self, id: u64) -> Vec<Reason> {
-        let id = B256::left_padding_from(&id.to_be_bytes());
-        self.deferred
-            .iter()
-            .filter(|d| d.id == id)
-            .map(|d| d.reason)
-            .collect()
     }
 }
 
@@ -804,18 +488,18 @@ proptest! {
         let mut dice = Dice(seed ^ 1);
         let mut waiting: BTreeMap<u64, Vec<GangRequest>> = BTreeMap::new();
         for step in 0..40u64 {
-            for _ in 0..dice.roll(6) {
-                let id = dice.roll(60);
+            for _ in 0..dice.below(6) {
+                let id = dice.below(60);
                 if dice.one_in(6) {
                     world.tell(Event::Withdraw(Withdraw { id: gang(id, vec![]).id }));
                     waiting.remove(&id);
                     continue;
                 }
-                let requests: Vec<GangRequest> = (0..=dice.roll(4))
+                let requests: Vec<GangRequest> = (0..=dice.below(4))
                     .map(|_| {
                         // A vanilla answer is one shard's word: under a liar only quorum modes are sure to be right.
                         let mode = if dice.one_in(2) { Mode::Tee } else { Mode::Zk };
-                        request(dice.roll(3) as u8, mode, dice.roll(40))
+                        request(dice.below(3) as u8, mode, dice.below(40))
                     })
                     .collect();
                 let class = if dice.one_in(8) { Class::Call } else { Class::Block };
@@ -826,8 +510,8 @@ proptest! {
                 }
                 let gang = Gang {
                     class,
-                    sender: sender(dice.roll(9) as u8),
-                    value: u128::from(dice.roll(1_000_000)),
+                    sender: sender(dice.below(9) as u8),
+                    value: u128::from(dice.below(1_000_000)),
                     arrival: Height(world.height),
                     ..gang(id, requests)
                 };
@@ -836,7 +520,7 @@ proptest! {
             if dice.one_in(20) {
                 world.tell(Event::TookOver { epoch: Epoch(2 + step) });
             }
-            let time = dice.roll(300 * MS);
+            let time = dice.below(300 * MS);
             world.pass(time / (5 * MS) * 5 * MS);
         }
         world.faults = Faults::default();
@@ -877,21 +561,21 @@ proptest! {
                 held: vec![],
             })).collect();
             events.extend((0..200).map(|id| {
-                let requests = (0..=dice.roll(3)).map(|_| GangRequest {
+                let requests = (0..=dice.below(3)).map(|_| GangRequest {
                     igas: Igas(10_000),
-                    ..request(dice.roll(3) as u8, Mode::Vanilla, dice.roll(400))
+                    ..request(dice.below(3) as u8, Mode::Vanilla, dice.below(400))
                 }).collect();
                 Event::Submit(Gang {
-                    sender: sender(dice.roll(40) as u8),
-                    value: u128::from(dice.roll(50) * 1_000_000),
-                    arrival: Height(dice.roll(5)),
-                    nonce: dice.roll(4),
+                    sender: sender(dice.below(40) as u8),
+                    value: u128::from(dice.below(50) * 1_000_000),
+                    arrival: Height(dice.below(5)),
+                    nonce: dice.below(4),
                     ..gang(id, requests)
                 })
             }));
             let mut shuffle = Dice(seed ^ turn << 7);
             for i in (1..events.len()).rev() {
-                events.swap(i, shuffle.roll(i as u64 + 1) as usize);
+                events.swap(i, shuffle.below(i as u64 + 1) as usize);
             }
             events.into_iter().for_each(&mut apply);
             apply(Event::Tick);

@@ -1,12 +1,13 @@
 //! The invariants of single plans over random problems; for each a mutant that breaks it, which is caught.
 
-use super::problems::{Dice, Extras, NOW, SLOT, Shape, gang, problem};
+use super::problems::{Extras, NOW, SLOT, Shape, gang, problem};
 use crate::ids::{Height, Micros};
 use crate::invariants::{
     FEASIBLE_PLAN, Invariant, NO_INVERSION, NONCE_CHAIN, REASONED, THIS_BLOCK_FIRST, WHOLE_PLAN,
     WORK_CONSERVED,
 };
 use crate::scheduler::audit;
+use crate::scheduler::dice::Dice;
 use crate::scheduler::limits::UNCOVERED_PERCENT;
 use crate::scheduler::model::{Pass, Plan, Problem, Verdict};
 use crate::scheduler::policy::plan;

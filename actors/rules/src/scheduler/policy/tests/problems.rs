@@ -1,42 +1,13 @@
 //! Random problems, of the kinds that a devnet meets.
 
 use crate::ids::{Height, Micros, ModelHash, ShardId};
+use crate::scheduler::dice::Dice;
 use crate::scheduler::model::{Candidate, Cost, KeyState, Lane, Problem};
-use alloy_primitives::{Address, B256};
+use alloy_primitives::Address;
 
 pub(super) const MS: u64 = 1_000;
 pub(super) const SLOT: u64 = 1_000 * MS;
 pub(super) const NOW: u64 = 100 * SLOT;
-
-/// splitmix64.
-#[derive(Clone, Debug)]
-pub(super) struct Dice(pub(super) u64);
-
-impl Dice {
-    pub(super) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    pub(super) fn below(&mut self, n: u64) -> u64 {
-        self.next() % n
-    }
-
-    pub(super) fn percent(&mut self, n: u64) -> bool {
-        self.below(100) < n
-    }
-
-    pub(super) fn hash(&mut self) -> B256 {
-        let mut hash = B256::ZERO;
-        for word in hash.0.chunks_mut(8) {
-            word.copy_from_slice(&self.next().to_be_bytes());
-        }
-        hash
-    }
-}
 
 /// What a random problem has.
 #[derive(Clone, Copy, Debug)]
