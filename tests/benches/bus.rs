@@ -2,8 +2,9 @@
 //!
 //! ```text
 //!   request/reply        client --request--> echo --reply--> client                        bare, 64 bytes
-//!   dispatch to result   scheduler --assign--> shard --done--> scheduler                   a request of 1 KiB, encoded,
-//!                                                                                          signed, checked
+//!   dispatch to result   scheduler --assign--> shard --done--> scheduler                   a request of 1 KiB and a
+//!                                                                                          trace, encoded, signed,
+//!                                                                                          checked
 //!   accepted             N submitters --append--> one commit after another --> file        a transfer each
 //!   block                producer --append--> log                                          2 MB, with its witness
 //! ```
@@ -18,6 +19,7 @@ use penstock_rules::message::{Answer, AssignedRequest, Assignment, AssignmentDon
 use penstock_rules::request::{Mode, Outcome};
 use penstock_wire::nats::NatsConfig;
 use penstock_wire::server::ServerConfig;
+use penstock_wire::trace::TraceParent;
 use penstock_wire::{
     Bus, FoundServer, NatsServer, Subjects, Transport, decode, encode, find_server,
 };
@@ -110,9 +112,9 @@ async fn dispatch(scheduler: &Transport, shard: &Transport, signed: bool) -> Dur
                 ran: Micros(0),
                 batch: 1,
             };
-            bus.publish(&subjects.answers(), encode(&done))
-                .await
-                .expect("sent");
+            let subject = subjects.answers();
+            let sent = bus.publish_traced(&subject, encode(&done), &delivery.traces);
+            sent.await.expect("sent");
         }
     });
     let mut times = Vec::new();
@@ -133,11 +135,11 @@ async fn dispatch(scheduler: &Transport, shard: &Transport, signed: bool) -> Dur
             expires: Micros(u64::MAX),
         };
         let subject = subjects.assign(id);
-        scheduler
+        let traces = [TraceParent::of(B256::repeat_byte(1), "scheduler")];
+        let sent = scheduler
             .bus
-            .publish(&subject, encode(&work))
-            .await
-            .expect("sent");
+            .publish_traced(&subject, encode(&work), &traces);
+        sent.await.expect("sent");
         let answer = answers.next().await.expect("an answer");
         let done: AssignmentDone = decode(&answer.payload).expect("an answer");
         assert_eq!(done.lease, work.lease);
