@@ -67,7 +67,8 @@ impl Profile {
             self.runs.pop_front();
         }
         self.runs.push_back((requests, micros));
-        if usual || self.runs.len() < STRAGGLER_RUNS {
+        // What is far from a guess is no outlier: the guess is wrong.
+        if usual || !self.shaped || self.runs.len() < STRAGGLER_RUNS {
             self.learn_shape(requests, micros);
         }
     }
@@ -131,11 +132,14 @@ impl Profile {
         };
         let (sb, st) = (sum(&|b, _| b), sum(&|_, t| t));
         let (base, each) = (i128::from(self.shape.0), i128::from(self.shape.1));
-        let shaped = (count * base + each * sb).max(1);
-        let (base, each) = (
-            narrow(base * st / shaped),
-            narrow(each * st / shaped).max(1),
-        );
+        let guess = (count * base + each * sb).max(1);
+        let (base, each) = if !self.shaped && st > guess {
+            // A shard that is slower than its model is priced, and batches of one size so far: a large batch that was taken
+            // to cost what a small one does would keep the shard for many blocks.
+            (narrow(base), narrow((st - count * base) / sb).max(1))
+        } else {
+            (narrow(base * st / guess), narrow(each * st / guess).max(1))
+        };
         let square = |b: i128, t: i128| {
             let off = t - i128::from(base) - i128::from(each) * b;
             off * off
@@ -185,8 +189,27 @@ mod tests {
 
     #[test]
     fn batches_of_one_size_scale_the_prior() {
+        let cost = of(&[(8, 5_000), (8, 5_000)]);
+        assert_eq!((cost.base, cost.each), (1_000, 500));
+        // What is slower than its price is slow in every request, as far as is known.
         let cost = of(&[(8, 20_000), (8, 20_000)]);
-        assert_eq!((cost.base, cost.each), (4_000, 2_000));
+        assert_eq!((cost.base, cost.each), (PRIOR_BASE.0, 2_250));
+    }
+
+    /// A shard ninety times slower than the price, that had been given single requests: batches of 64 were taken to last
+    /// a tenth of a second, lasted six, and were called outliers.
+    #[test]
+    fn a_first_large_batch_is_believed_when_the_price_was_wrong() {
+        let time = |b: u64| 10_000 + 90_000 * b;
+        let mut runs = vec![(1, time(1)); 12];
+        let single = of(&runs);
+        assert!(single.batch(64) >= 64 * 90_000, "{single:?}");
+        runs.push((3, time(3)));
+        let cost = of(&runs);
+        assert!(
+            cost.batch(64).abs_diff(time(64)) < time(64) / 20,
+            "{cost:?}"
+        );
     }
 
     /// Under load all batches are about equally large: the last ten drew a line through their noise.
