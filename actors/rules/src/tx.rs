@@ -238,4 +238,18 @@ pub enum Refusal {
     /// The actor behind has no room now; try again.
     #[error("busy: try again")]
     Busy,
+    /// The inference network has more work than it can do for as long as anybody may wait.
+    #[error(
+        "inference capacity exceeded: about {blocks} blocks, limit {limit}; price {price} wei per igas, a tip of {tip} wei per gas"
+    )]
+    Capacity {
+        /// How long it would wait, about.
+        blocks: u32,
+        /// The most.
+        limit: u32,
+        /// Wei per igas that wait no longer than the limit.
+        price: u128,
+        /// Wei per gas (`maxPriorityFeePerGas`) that come to that price.
+        tip: u128,
+    },
 }

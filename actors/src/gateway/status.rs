@@ -56,10 +56,20 @@ impl Statuses {
         if known {
             return;
         }
+        let late = update.stage == Stage::Accepted
+            && (steps.last()).is_some_and(|last| !matches!(last.stage, Stage::Dropped { .. }));
+        if late && steps[0].stage == Stage::Accepted {
+            return;
+        }
         if steps.len() == STEPS_MAX {
             steps.remove(1);
         }
-        steps.push(update.clone());
+        if late {
+            // Each actor sends for itself: what was first may come second.
+            steps.insert(0, update.clone());
+        } else {
+            steps.push(update.clone());
+        }
         drop(guard);
         // Nobody listening is no error.
         let _ = self.new.send(update.clone());
@@ -138,6 +148,35 @@ mod tests {
             .map(|step| step.stage)
             .collect();
         assert_eq!(stages, [Stage::Accepted, included]);
+    }
+
+    /// The mempool's word came after the extractor's, and a transaction that was being computed showed as accepted.
+    #[test]
+    fn a_first_step_that_comes_late_is_the_first() {
+        let statuses = Statuses::default();
+        let inferring = Stage::Inferring {
+            round: 1,
+            requests: 1,
+        };
+        let dropped = Stage::Dropped {
+            reason: penstock_rules::tx::DropReason::Asked,
+        };
+        let add = |stage: &Stage| statuses.add(&step(1, 0, stage.clone()));
+        let stages = || -> Vec<Stage> {
+            let history = statuses.history(step(1, 0, Stage::Ready).hash);
+            history.into_iter().map(|step| step.stage).collect()
+        };
+        for stage in [&inferring, &Stage::Accepted, &Stage::Accepted] {
+            add(stage);
+        }
+        assert_eq!(stages(), [Stage::Accepted, inferring.clone()]);
+        for stage in [&dropped, &Stage::Accepted] {
+            add(stage);
+        }
+        assert_eq!(
+            stages(),
+            [Stage::Accepted, inferring, dropped, Stage::Accepted]
+        );
     }
 
     #[test]

@@ -13,6 +13,18 @@ use std::collections::BTreeSet;
 /// Gas that a transaction uses besides its inference: what the bare envelope costs.
 const GAS_BARE: u128 = 21_000;
 
+/// Gas that a transaction which asks for `igas` is taken to use: it was not run to its end yet.
+#[must_use]
+pub fn gas_of(igas: Igas, multiplier: u64) -> u128 {
+    GAS_BARE.saturating_add(u128::from(igas.0) * u128::from(multiplier))
+}
+
+/// Wei to the producer at a tip in wei per gas: what a [`Gang`] is worth.
+#[must_use]
+pub fn worth(tip: u128, igas: Igas, multiplier: u64) -> u128 {
+    tip.saturating_mul(gas_of(igas, multiplier))
+}
+
 impl Extractor {
     pub(super) fn discovered(
         &mut self,
@@ -295,16 +307,12 @@ impl Extractor {
                 dispatched.kind = Kind::Certain;
             }
         }
-        let gas = GAS_BARE.saturating_add(u128::from(igas.0) * u128::from(multiplier));
+        let tip = tx.tx.effective_tip(base_fee).unwrap_or(0);
         let gang = Gang {
             id: hash,
             sender,
             nonce: tx.tx.nonce,
-            value: tx
-                .tx
-                .effective_tip(base_fee)
-                .unwrap_or(0)
-                .saturating_mul(gas),
+            value: worth(tip, igas, multiplier),
             class: Class::Block,
             round,
             arrival: tx.came,
@@ -315,7 +323,10 @@ impl Extractor {
             round,
             requests: u32::try_from(gang.requests.len()).unwrap_or(u32::MAX),
         };
-        tell(now, tx, stage, effects);
+        // Why it waits was said of these requests, and the scheduler says it anew only where that changes.
+        if !tx.waits_for_keys(&gang) {
+            tell(now, tx, stage, effects);
+        }
         if first {
             effects.push(Effect::Dispatched { hash });
         }
@@ -324,12 +335,7 @@ impl Extractor {
 
     /// Makes a gang the one that the transaction waits for.
     fn send(&mut self, now: Micros, hash: TxHash, gang: Gang, effects: &mut Vec<Effect>) {
-        if let Some(Tx {
-            state: State::Waiting(old),
-            ..
-        }) = self.get(&hash)
-            && old.gang.requests == gang.requests
-        {
+        if self.get(&hash).is_some_and(|tx| tx.waits_for(&gang)) {
             return;
         }
         let repeat = self.limits.repeat_min;

@@ -69,6 +69,19 @@ impl Tx {
     pub fn is_ready(&self) -> bool {
         matches!(self.state, State::Ready(_))
     }
+
+    /// Whether it waits for the same requests already.
+    pub fn waits_for(&self, gang: &Gang) -> bool {
+        matches!(&self.state, State::Waiting(old) if old.gang.requests == gang.requests)
+    }
+
+    /// The same, however sure they are.
+    pub fn waits_for_keys(&self, gang: &Gang) -> bool {
+        let keys = |gang: &Gang| -> BTreeSet<RequestKey> {
+            gang.requests.iter().map(|request| request.key).collect()
+        };
+        matches!(&self.state, State::Waiting(old) if keys(&old.gang) == keys(gang))
+    }
 }
 
 /// A discovery that runs.

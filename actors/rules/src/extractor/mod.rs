@@ -30,6 +30,7 @@ use credit::Credit;
 use lane::{Lane, Running, State, Tx, Waiting};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+pub use findings::{gas_of, worth};
 pub use limits::{Limits, READY_REPEAT_IDLE};
 pub use model::{Effect, Event, Finding};
 

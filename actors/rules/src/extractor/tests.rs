@@ -339,6 +339,33 @@ fn a_gang_is_sent_again_until_it_is_answered_or_withdrawn() {
     assert!(gangs(&bench.wait(100_000)).is_empty());
 }
 
+/// It was looked at again with each head, and showed as being computed while it was not.
+#[test]
+fn why_a_gang_waits_stands_until_it_waits_for_something_else() {
+    let mut bench = Bench::new(Limits::default());
+    let (first, second) = (tx(1, 0, &[&[5]]), tx(1, 1, &[&[1], &[2]]));
+    bench.pending(&first);
+    bench.pending(&second);
+    let deferral = Deferral {
+        id: second.hash,
+        reason: Reason::Outbid(7),
+        blocks: 3,
+    };
+    bench.run(Event::Deferred(deferral));
+    let waits = deferred(Reason::Outbid(7), 3);
+    assert_eq!(bench.extractor.stage(&second.hash), Some(&waits));
+    bench.settle(&[5]);
+    bench.include(&first, &[5]);
+    bench.head();
+    assert_eq!(bench.extractor.stage(&second.hash), Some(&waits));
+    bench.settle(&[1]);
+    let stage = bench.extractor.stage(&second.hash);
+    assert!(
+        matches!(stage, Some(Stage::Inferring { round: 2, .. })),
+        "{stage:?}"
+    );
+}
+
 #[test]
 fn ready_transactions_are_said_again_until_a_block_has_them() {
     let mut bench = Bench::new(Limits::default());
