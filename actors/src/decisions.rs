@@ -74,7 +74,7 @@ fn decided(effects: &[Effect]) -> Vec<Decided> {
         Effect::Defer(deferral) => Some(Decided::Defer(*deferral)),
         Effect::Quarantine(evidence) => Some(Decided::Quarantine(evidence.shard)),
         Effect::Log(record) => Some(Decided::Note(record.decision.clone())),
-        Effect::Prefetch(_) | Effect::Resend(_) | Effect::Fenced => None,
+        Effect::Prefetch(_) | Effect::Resend(_) | Effect::Congestion(_) | Effect::Fenced => None,
     };
     effects.iter().filter_map(one).collect()
 }

@@ -1,31 +1,31 @@
 //! Shell of the scheduler: checks signatures on blocking threads, tells it the time and the timetable, makes what is
 //! settled durable and tells all.
 
+mod durable;
+
 use crate::chain::{ChainHandle, ChainHead};
 use crate::decisions::DecisionLog;
 use crate::recompute::Recompute;
 use crate::shell::{Stop, listen, now, send};
 use crate::traces::Traces;
 use actix::prelude::*;
-use alloy_primitives::keccak256;
 use bytes::Bytes;
+use durable::Durable;
 use penstock_evm::dev::settings;
 use penstock_evm::{check_attestation, multiplier, shards};
 use penstock_rules::Machine;
 use penstock_rules::dev::requests;
-use penstock_rules::ids::{Epoch, Igas, Micros, Seq, ShardId};
+use penstock_rules::ids::{Igas, Micros, ShardId};
 use penstock_rules::message::{
     AssignmentDone, AssignmentRefused, Gang, Role, ShardHello, Withdraw,
 };
 use penstock_rules::producer::{BUILD_LEAD_MAX, Timetable};
 use penstock_rules::request::Settled;
 use penstock_rules::scheduler;
-use penstock_rules::scheduler::{
-    Config, Effect, Event, Evidence, Included, Scheduler, Slot, limits::TICK,
-};
+use penstock_rules::scheduler::{Config, Effect, Event, Included, Scheduler, Slot, limits::TICK};
 use penstock_wire::trace::TraceParent;
 use penstock_wire::{Message as WireMessage, Subjects, Transport, codec, decode, encode};
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,10 +36,6 @@ use tracing::{debug, error, info, warn};
 const MAILBOX: usize = 65_536;
 /// Messages that wait at the bus, in number, per subject.
 const INBOX: usize = 65_536;
-/// Settled results that stay in the durable queue, for who takes over: some seconds of a busy network.
-const RESULTS_KEPT: usize = 65_536;
-/// Results read at once at the start.
-const REPLAY_CHUNK: usize = 1_024;
 /// Where there is no timetable, a block may come at any time: plans look this far ahead.
 const AT_ONCE_WINDOW: Micros = Micros::from_millis(1_000);
 /// How often the cut-off times are told anew where no block comes.
@@ -68,8 +64,7 @@ pub struct SchedulerActor {
     decisions: Option<DecisionLog>,
     /// Whether a tick waits at the end of the mailbox already.
     tick_waits: bool,
-    /// Positions of results in the durable queue, oldest first.
-    kept: VecDeque<Seq>,
+    durable: Durable,
     /// Shards of the chain's registry, as the machine knows them.
     registered: Vec<ShardId>,
 }
@@ -87,11 +82,6 @@ struct Burst;
 #[derive(Message)]
 #[rtype(result = "()")]
 struct Block(Arc<ChainHead>);
-
-/// Results are in the durable queue.
-#[derive(Message)]
-#[rtype(result = "()")]
-struct Kept(Vec<Seq>);
 
 /// Starts a scheduler on its own arbiter. What `recompute` finds false convicts who signed it.
 #[must_use]
@@ -117,7 +107,7 @@ pub fn start(
             recompute,
             traces: Traces::default(),
             tick_waits: false,
-            kept: VecDeque::new(),
+            durable: Durable::default(),
             registered: Vec::new(),
         }
     })
@@ -247,41 +237,6 @@ impl SchedulerActor {
         ctx.spawn(read.into_actor(self));
     }
 
-    /// Takes over, with what an earlier scheduler settled.
-    fn recover(&self, ctx: &mut Context<Self>) {
-        let (queue, addr) = (self.transport.results.clone(), ctx.address());
-        let read = async move {
-            let mut from = Seq(1);
-            loop {
-                let items = match queue.replay(from, REPLAY_CHUNK).await {
-                    Ok(items) => items,
-                    Err(error) => {
-                        warn!(%error, "settled results can't be read: some will be computed again");
-                        break;
-                    }
-                };
-                let Some(last) = items.last() else { break };
-                from = Seq(last.seq.0 + 1);
-                let mut seqs = Vec::new();
-                for item in items {
-                    if let Ok(settled) = decode::<Settled>(&item.bytes) {
-                        seqs.push(item.seq);
-                        let _ = addr.send(Input(Event::Recovered(settled))).await;
-                    } else if let Ok(evidence) = decode::<Evidence>(&item.bytes) {
-                        // It is not among what is removed when the queue is full: who lied is remembered.
-                        let _ = addr.send(Input(Event::Convicted(evidence.shard))).await;
-                    }
-                }
-                let _ = addr.send(Kept(seqs)).await;
-            }
-            // The time of start, in µs: later than that of any scheduler before.
-            let epoch = Epoch(now().0);
-            info!(epoch = epoch.0, "scheduler leads");
-            let _ = addr.send(Input(Event::TookOver { epoch })).await;
-        };
-        ctx.spawn(read.into_actor(self));
-    }
-
     /// Tells the machine which shards the chain knows, where that changed.
     fn tell_registered(&mut self, head: &ChainHead, ctx: &mut Context<Self>) {
         let registered = shards(&head.state);
@@ -318,10 +273,7 @@ impl SchedulerActor {
         let (gangs, leases, _) = self.machine.load();
         metrics::gauge!("scheduler_gangs_waiting").set(gangs as f64);
         metrics::gauge!("scheduler_leases").set(leases as f64);
-        if let Some(window) = self.machine.certificate() {
-            // Of the last ten blocks: what they included, of what no schedule could have exceeded.
-            metrics::gauge!("scheduler_value_share").set(window.share() as f64 / 100_000.0);
-        }
+        self.keep_reputation(ctx);
         self.flush_decisions();
     }
 
@@ -412,6 +364,13 @@ impl SchedulerActor {
                 let trace = TraceParent::of(deferral.id, Role::Scheduler.name());
                 self.publish(subjects.deferral(), encode(&deferral), vec![trace], ctx);
             }
+            Effect::Congestion(congestion) => {
+                if let Some(window) = &congestion.window {
+                    // Of the last ten blocks: what they included, of what no schedule could have exceeded.
+                    metrics::gauge!("scheduler_value_share").set(window.share() as f64 / 100_000.0);
+                }
+                self.publish(subjects.congestion(), encode(&congestion), Vec::new(), ctx);
+            }
             Effect::Quarantine(evidence) => {
                 error!(
                     shard = %evidence.shard,
@@ -447,36 +406,6 @@ impl SchedulerActor {
     ) {
         let bus = self.transport.bus.clone();
         ctx.spawn(send(bus, subject, payload, traces).into_actor(self));
-    }
-
-    /// Makes a conviction durable: who takes over knows whom not to ask.
-    fn keep_evidence(&self, evidence: &Evidence, ctx: &mut Context<Self>) {
-        let id = keccak256(encode(evidence));
-        let (queue, items) = (self.transport.results.clone(), vec![(id, encode(evidence))]);
-        let append = async move {
-            if let Err(error) = queue.append(items).await {
-                warn!(%error, "evidence against a shard is not durable");
-            }
-        };
-        ctx.spawn(append.into_actor(self));
-    }
-
-    /// Makes settled answers durable, so that who takes over does not compute them again.
-    fn keep(&self, settled: Vec<Settled>, ctx: &mut Context<Self>) {
-        let items = settled
-            .iter()
-            .map(|answer| (answer.key.0, encode(answer)))
-            .collect();
-        let (queue, addr) = (self.transport.results.clone(), ctx.address());
-        let append = async move {
-            match queue.append(items).await {
-                Ok(seqs) => {
-                    let _ = addr.send(Kept(seqs)).await;
-                }
-                Err(error) => warn!(%error, "settled results are not durable"),
-            }
-        };
-        ctx.spawn(append.into_actor(self));
     }
 }
 
@@ -561,27 +490,6 @@ impl Handler<Block> for SchedulerActor {
 
     fn handle(&mut self, Block(head): Block, ctx: &mut Self::Context) {
         self.block(&head, ctx);
-    }
-}
-
-impl Handler<Kept> for SchedulerActor {
-    type Result = ();
-
-    /// The durable queue keeps the newest results alone.
-    fn handle(&mut self, Kept(seqs): Kept, ctx: &mut Self::Context) {
-        self.kept.extend(seqs);
-        let surplus = self.kept.len().saturating_sub(RESULTS_KEPT);
-        if surplus == 0 {
-            return;
-        }
-        let old: Vec<_> = self.kept.drain(..surplus).collect();
-        let queue = self.transport.results.clone();
-        let remove = async move {
-            if let Err(error) = queue.remove(&old).await {
-                warn!(%error, "old results can't be removed");
-            }
-        };
-        ctx.spawn(remove.into_actor(self));
     }
 }
 

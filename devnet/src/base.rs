@@ -172,6 +172,7 @@ pub(crate) fn gateway_config(config: &Config, timetable: Timetable) -> GatewayCo
     GatewayConfig {
         call_deadline: Duration::from_millis(config.rpc.call_timeout_ms),
         timetable,
+        backlog_max: Some(config.inference.backlog).filter(|&blocks| blocks > 0),
         ..GatewayConfig::default()
     }
 }

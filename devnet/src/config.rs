@@ -6,6 +6,7 @@ use crate::keys::{KeySource, SecretSource};
 use eyre::{WrapErr, bail, eyre};
 use figment::Figment;
 use figment::providers::{Env, Format, Serialized, Toml};
+use penstock_actors::gateway::GatewayConfig;
 use penstock_evm::{Genesis, Hardfork};
 use penstock_rules::extractor::credit::CreditLimits;
 use penstock_rules::ids::{Igas, Micros};
@@ -237,6 +238,9 @@ pub struct InferenceConfig {
     /// Inference units that a sender nobody knows may have computed for requests that its transaction may turn out not to
     /// make (those found behind a placeholder). What it pays for earns it more.
     pub credit: u64,
+    /// A transaction whose inference would wait for more blocks than this, at what it pays, is refused with the price that
+    /// would not; 0: none is.
+    pub backlog: u32,
     /// Whether this process computes answers of mode ZK in its blocks again, on its own processor, and reports who signed
     /// a false one.
     pub recompute: bool,
@@ -347,6 +351,7 @@ impl Default for InferenceConfig {
             backend: Backend::Auto,
             models: None,
             credit: CreditLimits::default().initial.0,
+            backlog: GatewayConfig::default().backlog_max.unwrap_or(0),
             recompute: true,
             decisions: None,
             test_delay_ms: BTreeMap::new(),

@@ -20,6 +20,7 @@ mod status;
 
 mod answers;
 mod calls;
+mod congestion;
 mod dev;
 mod inference;
 mod simulate;
@@ -34,6 +35,7 @@ use crate::results::ResultBook;
 use crate::shell::now;
 use blocks::Blocks;
 use calls::Calls;
+use congestion::Pressure;
 use parking_lot::RwLock;
 use penstock_evm::dev::settings;
 use penstock_evm::{BlockEnv, next_env};
@@ -42,7 +44,7 @@ use penstock_rules::dev::Clock;
 use penstock_rules::ids::{Height, Micros, Seq};
 use penstock_rules::message::{AssignmentDone, Deferral, ShardHello};
 use penstock_rules::producer::Timetable;
-use penstock_rules::scheduler::Evidence;
+use penstock_rules::scheduler::{Congestion, Evidence};
 use penstock_rules::tx::StatusUpdate;
 use penstock_store::{Store, StoreError};
 use penstock_wire::{BusError, Message, QueueError, Subjects, Transport, decode};
@@ -75,6 +77,8 @@ pub struct GatewayConfig {
     pub timetable: Timetable,
     /// How long a submission waits for the mempool's answer, which includes a flush to disk.
     pub submit_timeout: Duration,
+    /// A transaction whose inference would wait for more blocks than this is refused; none: it waits.
+    pub backlog_max: Option<u32>,
 }
 
 impl Default for GatewayConfig {
@@ -85,6 +89,7 @@ impl Default for GatewayConfig {
             traces_max: 4,
             timetable: Timetable::AtOnce,
             submit_timeout: Duration::from_secs(10),
+            backlog_max: Some(256),
         }
     }
 }
@@ -163,6 +168,7 @@ pub struct Gateway {
     statuses: Statuses,
     shards: Shards,
     calls: Calls,
+    pressure: Pressure,
     traces: tokio::sync::Semaphore,
     recompute: Option<Recompute>,
     new_blocks: broadcast::Sender<Arc<ChainBlock>>,
@@ -199,6 +205,7 @@ pub async fn start(
         statuses: Statuses::default(),
         shards: Shards::default(),
         calls: Calls::new(config.calls_max),
+        pressure: Pressure::default(),
         traces: tokio::sync::Semaphore::new(config.traces_max),
         recompute,
         new_blocks: broadcast::channel(BLOCKS_BUFFERED).0,
@@ -232,6 +239,11 @@ pub async fn start(
     gateway
         .follow::<Deferral>(&subjects.deferral(), INBOX, |gateway, deferral| {
             gateway.calls.deferred(&deferral);
+        })
+        .await?;
+    gateway
+        .follow::<Congestion>(&subjects.congestion(), INBOX, |gateway, congestion| {
+            gateway.pressure.add(congestion);
         })
         .await?;
     gateway.read_accepted().await?;

@@ -118,6 +118,11 @@ impl Pool {
         let _ = self.new.send(pending);
     }
 
+    /// Whether it is in the pool.
+    pub fn has(&self, hash: TxHash) -> bool {
+        self.entries.read().by_hash.contains_key(&hash)
+    }
+
     /// It left the pool.
     pub fn remove(&self, hash: TxHash) {
         self.entries.write().remove(hash);

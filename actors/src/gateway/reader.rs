@@ -386,6 +386,7 @@ impl ChainReader for Gateway {
             requests: waiting,
             calls: self.calls.waiting() as u64,
             multiplier: multiplier(&Gateway::head(self).chain.state),
+            congestion: self.pressure.now().map(|said| (*said).clone()),
         })
     }
 }

@@ -83,7 +83,22 @@ impl Gateway {
         let spec = self.head().chain.spec.clone();
         // The sender is recovered here too, beside the request, so that the pool shows the transaction at once.
         let envelope = raw.clone();
-        let recovered = tokio::task::spawn_blocking(move || recover(&envelope, &spec));
+        let recover = move || recover(&envelope, &spec);
+        let recovered = match self.crowded().filter(|_| !self.pool.has(hash)) {
+            None => tokio::task::spawn_blocking(recover),
+            Some(check) => {
+                let checked = tokio::task::spawn_blocking(move || {
+                    let tx = recover();
+                    if let Ok(tx) = &tx {
+                        check.run(tx)?;
+                    }
+                    Ok(tx)
+                });
+                // A panic in there ends the process.
+                let tx = checked.await.map_err(|_| Refusal::Busy)??;
+                tokio::spawn(async move { tx })
+            }
+        };
         let subject = self.subjects.submit();
         let message = encode(&Submit { raw });
         let (reply, asked) = self.ask_mempool(&subject, &message).await;

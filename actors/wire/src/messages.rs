@@ -11,7 +11,7 @@ use penstock_rules::message::{
     Withdraw, Withheld,
 };
 use penstock_rules::request::Settled;
-use penstock_rules::scheduler::Evidence;
+use penstock_rules::scheduler::{Congestion, Evidence, Reputation};
 use penstock_rules::tx::{ReadyTx, StatusUpdate};
 use serde::{Deserialize, Serialize};
 
@@ -61,6 +61,8 @@ messages! {
     24 v 1 "node_beat" NodeBeat;
     25 v 2 "evidence" Evidence;
     26 v 1 "snapshot" Snapshot;
+    27 v 1 "congestion" Congestion;
+    28 v 1 "reputation" Reputation;
     32 v 1 "log_entry" LogEntry;
     33 v 1 "epoch_claim" EpochClaim;
     34 v 1 "queue_batch" QueueBatch;

@@ -47,6 +47,8 @@ subjects! {
     withdraw => "gang.withdraw";
     /// Publish: scheduler to extractor and gateways, [`penstock_rules::message::Deferral`].
     deferral => "gang.deferral";
+    /// Publish: scheduler to gateways, [`penstock_rules::scheduler::Congestion`].
+    congestion => "gang.congestion";
     /// Publish: shards to scheduler, [`penstock_rules::message::ShardHello`].
     shard_hello => "shard.hello";
     /// Publish: shards to scheduler, [`penstock_rules::message::AssignmentDone`] or `AssignmentRefused`, told apart by

@@ -1,12 +1,13 @@
 //! Every error that a client may see, with its code and text. Texts are geth's where geth has the error: clients match
 //! on them.
 
-use alloy_primitives::{Bytes, U256, hex};
+use alloy_primitives::{Bytes, U64, U128, U256, hex};
 use alloy_sol_types::{Panic, Revert, SolError};
 use jsonrpsee::types::ErrorObjectOwned;
 use penstock_rules::dev::DevRefusal;
 use penstock_rules::ids::{Height, RequestKey, TxHash};
 use penstock_rules::tx::Refusal;
+use serde_json::{Value, json};
 
 /// Codes, as clients know them.
 pub mod code {
@@ -262,7 +263,7 @@ impl RpcError {
             Self::Dev(DevRefusal::Failed(_)) => code::INTERNAL,
             Self::Reverted(_) => code::REVERTED,
             Self::NotIncluded { .. } => code::NOT_INCLUDED,
-            Self::Refused(Refusal::Busy)
+            Self::Refused(Refusal::Busy | Refusal::Capacity { .. })
             | Self::TooManyCalls(_)
             | Self::TooManyFilters(_)
             | Self::TooManyLogs(_) => code::LIMIT,
@@ -294,10 +295,17 @@ impl RpcError {
 impl From<RpcError> for ErrorObjectOwned {
     fn from(error: RpcError) -> Self {
         // Revert data are a hex string, bare: viem and web3.py decode custom errors from it.
-        let data = match &error {
-            RpcError::Reverted(data) => Some(hex::encode_prefixed(data)),
-            RpcError::NotIncluded { hash, .. } => Some(hash.to_string()),
-            RpcError::AnswerMissing(keys) => Some(list(keys)),
+        let data: Option<Value> = match &error {
+            RpcError::Reverted(data) => Some(hex::encode_prefixed(data).into()),
+            RpcError::NotIncluded { hash, .. } => Some(hash.to_string().into()),
+            RpcError::AnswerMissing(keys) => Some(list(keys).into()),
+            RpcError::Refused(Refusal::Capacity {
+                blocks, price, tip, ..
+            }) => Some(json!({
+                "blocks": U64::from(*blocks),
+                "price": U128::from(*price),
+                "maxPriorityFeePerGas": U128::from(*tip),
+            })),
             _ => None,
         };
         Self::owned(error.code(), error.to_string(), data)

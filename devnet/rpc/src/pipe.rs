@@ -1,6 +1,7 @@
 //! `pipe_`: what is ours alone. Where a transaction is on its way, what a block consumed, which models and shards there
 //! are, what waits. Numbers are quantities (`0x` hex), as everywhere in JSON-RPC; times are milliseconds since 1970.
 
+mod congestion;
 mod estimate;
 mod market;
 mod receipt;
@@ -52,6 +53,11 @@ pub fn register(table: &mut Table) {
         })
         .add("pipe_queue", async |api, _| {
             Ok(Queue::from(api.reader.queue().await?))
+        })
+        .add("pipe_certificate", async |api, _| {
+            let congestion = api.reader.queue().await?.congestion;
+            let window = congestion.and_then(|congestion| congestion.window);
+            Ok(window.map(congestion::Certificate::from))
         })
         .add("pipe_getInferenceReceipt", async |api, args| {
             receipt::of(&api, args.need(0)?).await
@@ -552,6 +558,7 @@ struct Queue {
     requests: U64,
     calls: U64,
     multiplier: U64,
+    congestion: Option<congestion::Backlog>,
 }
 
 impl From<QueueView> for Queue {
@@ -568,6 +575,7 @@ impl From<QueueView> for Queue {
             requests: U64::from(view.requests),
             calls: U64::from(view.calls),
             multiplier: U64::from(view.multiplier),
+            congestion: view.congestion.as_ref().map(congestion::Backlog::from),
         }
     }
 }

@@ -19,7 +19,7 @@ use penstock_rules::ids::{Height, Igas, Micros, RequestKey, TxHash};
 use penstock_rules::message::ShardHello;
 use penstock_rules::model::ModelInfo;
 use penstock_rules::request::{Request, Settled};
-use penstock_rules::scheduler::Evidence;
+use penstock_rules::scheduler::{Congestion, Evidence};
 use penstock_rules::state::{Account, Receipt};
 use penstock_rules::tx::{PoolTx, StatusUpdate};
 use std::collections::BTreeMap;
@@ -310,6 +310,8 @@ pub struct QueueView {
     pub calls: u64,
     /// Gas per igas at the head.
     pub multiplier: u64,
+    /// What the scheduler said with the last head; none where it said nothing for long.
+    pub congestion: Option<Congestion>,
 }
 
 /// A request that a run consumed.

@@ -23,13 +23,14 @@
 use super::policy::{DENSITY_BITS, density, fixed};
 use crate::ids::{Height, Micros};
 use alloy_primitives::B256;
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
 
 /// Blocks of a window: as `scheduling` windows go, long enough that a gang's life fits in one.
 pub const CERTIFICATE_BLOCKS: usize = 10;
 
 /// Steps of the table: 16 below 16, then 16 to each of the 124 further octaves of 128 bits.
-const STEPS: usize = 16 + 124 * 16;
+pub(super) const STEPS: usize = 16 + 124 * 16;
 
 /// A value above this (a million ether) counts as this one, in blocks and in the bound: sums of a million must not
 /// overflow.
@@ -79,7 +80,7 @@ struct Block {
 }
 
 /// Value included in a window of blocks, against the bound.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Window {
     /// The first block.
     pub first: Height,
@@ -135,7 +136,7 @@ impl Default for Certificate {
 }
 
 /// The step of a value per time.
-fn step(value: u128, time: u64) -> usize {
+pub(super) fn step(value: u128, time: u64) -> usize {
     let x = fixed(density(value, time));
     let bits = 128 - x.leading_zeros() as usize;
     if bits < 5 {
@@ -146,7 +147,7 @@ fn step(value: u128, time: u64) -> usize {
 }
 
 /// The least value per time of a step, with [`DENSITY_BITS`] fraction bits.
-const fn edge(step: usize) -> u128 {
+pub(super) const fn edge(step: usize) -> u128 {
     if step < 16 {
         step as u128
     } else {

@@ -1,8 +1,11 @@
 //! Unpaid compute: what each sender had computed and has not paid, and how much of that it may have.
 
-use super::limits::{CREDIT_BASE, CREDIT_DECAY, CREDIT_MAX, CREDIT_PERCENT};
+use super::limits::{
+    CREDIT_BASE, CREDIT_DECAY, CREDIT_MAX, CREDIT_PERCENT, CREDIT_SENDERS_MAX, REPUTATION_MAX,
+};
 use crate::ids::{Igas, Micros, RequestKey};
 use alloy_primitives::{Address, B256};
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -17,12 +20,59 @@ struct Account {
     decayed: Micros,
 }
 
+impl Account {
+    /// How much is known of it.
+    const fn weight(&self) -> u64 {
+        if self.paid > self.debt {
+            self.paid
+        } else {
+            self.debt
+        }
+    }
+}
+
+/// What senders paid and wasted, as one scheduler leaves it to the next. What was under way is not in it: its requests
+/// come again with their transactions.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reputation {
+    /// By address; of too many senders, those of whom most is known.
+    pub accounts: Vec<Standing>,
+}
+
+/// A sender's part of a [`Reputation`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Standing {
+    /// Who.
+    pub sender: Address,
+    /// Units that were paid for, decayed.
+    pub paid: Igas,
+    /// Units that were computed in vain, decayed.
+    pub debt: Igas,
+    /// Until when both are decayed.
+    pub decayed: Micros,
+}
+
 /// A request that someone has to pay for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Owed {
     sender: Address,
     gang: B256,
     igas: u64,
+}
+
+/// The account as it is at `now`.
+fn decay(mut account: Account, now: Micros) -> Account {
+    while now >= account.decayed.saturating_add(CREDIT_DECAY) {
+        if account.paid == 0 && account.debt == 0 {
+            account.decayed = now;
+            break;
+        }
+        // At least one, so that it ends.
+        account.paid -= account.paid.div_ceil(24);
+        account.debt -= account.debt.div_ceil(24);
+        account.decayed = account.decayed.saturating_add(CREDIT_DECAY);
+    }
+    account
 }
 
 /// The books.
@@ -39,14 +89,7 @@ impl Credit {
             decayed: now,
             ..Account::default()
         });
-        // A day apart, 24 steps are left of what then was a third: more steps change little and cost time.
-        let mut steps = 0;
-        while now >= account.decayed.saturating_add(CREDIT_DECAY) && steps < 240 {
-            account.paid -= account.paid.div_ceil(24);
-            account.debt -= account.debt.div_ceil(24);
-            account.decayed = account.decayed.saturating_add(CREDIT_DECAY);
-            steps += 1;
-        }
+        *account = decay(*account, now);
         account
     }
 
@@ -100,6 +143,7 @@ impl Credit {
         self.abandon(now, gang);
         let account = self.account(now, sender);
         account.paid = account.paid.saturating_add(igas.0);
+        self.bound();
     }
 
     /// A transaction is gone: what was computed for it alone becomes debt.
@@ -121,6 +165,70 @@ impl Credit {
             if keys.is_empty() {
                 self.by_gang.remove(&owed.gang);
             }
+        }
+    }
+
+    /// What every sender paid and wasted, of [`REPUTATION_MAX`] at most.
+    pub(crate) fn reputation(&self, now: Micros) -> Reputation {
+        let mut known: Vec<_> = (self.accounts.iter())
+            .map(|(sender, account)| {
+                let Account {
+                    paid,
+                    debt,
+                    decayed,
+                    ..
+                } = decay(*account, now);
+                (paid.max(debt), *sender, paid, debt, decayed)
+            })
+            .filter(|known| known.0 > 0)
+            .collect();
+        if known.len() > REPUTATION_MAX {
+            known.select_nth_unstable_by(REPUTATION_MAX, |a, b| b.cmp(a));
+            known.truncate(REPUTATION_MAX);
+        }
+        known.sort_unstable_by_key(|known| known.1);
+        let standing = |(_, sender, paid, debt, decayed)| Standing {
+            sender,
+            paid: Igas(paid),
+            debt: Igas(debt),
+            decayed,
+        };
+        Reputation {
+            accounts: known.into_iter().map(standing).collect(),
+        }
+    }
+
+    /// Takes in what an earlier scheduler knew. Of what both know, the greater counts: told twice it is as told once.
+    pub(crate) fn remember(&mut self, now: Micros, reputation: &Reputation) {
+        for standing in &reputation.accounts {
+            let then = decay(
+                Account {
+                    paid: standing.paid.0,
+                    debt: standing.debt.0,
+                    exposed: 0,
+                    decayed: standing.decayed,
+                },
+                now,
+            );
+            let account = self.account(now, standing.sender);
+            account.paid = account.paid.max(then.paid);
+            account.debt = account.debt.max(then.debt);
+        }
+        self.bound();
+    }
+
+    /// Forgets senders beyond the limit: those with nothing under way, the least known first.
+    fn bound(&mut self) {
+        if self.accounts.len() <= CREDIT_SENDERS_MAX {
+            return;
+        }
+        let idle = (self.accounts.iter()).filter(|(_, account)| account.exposed == 0);
+        let mut least: Vec<_> = idle.map(|(s, account)| (account.weight(), *s)).collect();
+        least.sort_unstable();
+        // A sixteenth at once, so that the sort is not paid for each newcomer.
+        let surplus = self.accounts.len() - CREDIT_SENDERS_MAX + CREDIT_SENDERS_MAX / 16;
+        for (_, sender) in least.into_iter().take(surplus) {
+            self.accounts.remove(&sender);
         }
     }
 
@@ -163,6 +271,46 @@ mod tests {
         credit.included(Micros(0), B256::repeat_byte(9), ALICE, Igas(100), &[key(0)]);
         assert_eq!(credit.room(Micros(0), ALICE), CREDIT_BASE.0 + 100 - 200);
         assert!(credit.is_sound());
+    }
+
+    /// A restart made wasters clean, and took their credit from those who had paid.
+    #[test]
+    fn the_next_scheduler_knows_who_paid_and_who_wasted() {
+        const BOB: Address = Address::repeat_byte(2);
+        let (noon, later) = (Micros(7), Micros(7 + 3 * CREDIT_DECAY.0));
+        let mut credit = exposed();
+        credit.abandon(noon, B256::repeat_byte(9));
+        credit.included(noon, B256::ZERO, BOB, Igas(5_000), &[]);
+        let reputation = credit.reputation(noon);
+        let mut next = Credit::default();
+        // Told twice, and late, it is as if there had been no restart.
+        next.remember(later, &reputation);
+        next.remember(later, &reputation);
+        for sender in [ALICE, BOB, Address::repeat_byte(3)] {
+            assert_eq!(next.room(later, sender), credit.room(later, sender));
+            assert_eq!(next.cover(later, sender), credit.cover(later, sender));
+        }
+        assert_eq!(next.room(later, ALICE), CREDIT_BASE.0 - 263);
+        assert!(next.is_sound());
+    }
+
+    #[test]
+    fn of_too_many_senders_those_of_whom_most_is_known_are_kept_and_handed_on() {
+        let mut credit = Credit::default();
+        let sender = |n: u64| Address::left_padding_from(&n.to_be_bytes());
+        for n in 1..=CREDIT_SENDERS_MAX as u64 + 1 {
+            credit.included(Micros(0), B256::ZERO, sender(n), Igas(n), &[]);
+        }
+        let kept = CREDIT_SENDERS_MAX - CREDIT_SENDERS_MAX / 16;
+        assert_eq!(credit.accounts.len(), kept);
+        let accounts = credit.reputation(Micros(0)).accounts;
+        assert_eq!(accounts.len(), REPUTATION_MAX);
+        assert!(accounts.is_sorted_by_key(|standing| standing.sender));
+        let least = accounts.iter().map(|standing| standing.paid.0).min();
+        assert_eq!(
+            least,
+            Some((CREDIT_SENDERS_MAX + 2 - REPUTATION_MAX) as u64)
+        );
     }
 
     /// A thousand fresh identities had a thousand times the base.

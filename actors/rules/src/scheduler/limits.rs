@@ -155,6 +155,12 @@ pub const CREDIT_MAX: Igas = Igas(10_000_000);
 /// Paid units and debt shrink to 23/24 once in this time (ERC-7562's rule).
 pub const CREDIT_DECAY: Micros = Micros::from_secs(3_600);
 
+/// Senders that are remembered. 65,536: one for each transaction that a pool may hold.
+pub const CREDIT_SENDERS_MAX: usize = 65_536;
+
+/// Senders that a scheduler leaves word of to the next. 8,192: some 300 kB.
+pub const REPUTATION_MAX: usize = 8_192;
+
 /// Shards that hold a model once it was asked for, where there are so many: two replicas, and a quorum of two.
 pub const REPLICAS_MIN: usize = 2;
 

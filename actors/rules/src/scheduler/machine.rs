@@ -6,8 +6,8 @@ use super::limits::{
 };
 use super::model::{Plan, Problem, Verdict};
 use super::{
-    Config, Decision, DecisionLog, Effect, Event, Figures, Included, Record, Released, Scheduler,
-    Slot, policy,
+    Config, Decision, DecisionLog, Effect, Event, Figures, Included, Record, Released, Reputation,
+    Scheduler, Slot, policy,
 };
 use crate::Machine;
 use crate::ids::{Epoch, Height, LeaseId, Micros, RequestKey};
@@ -164,6 +164,9 @@ impl Scheduler {
         self.broken_promises(now, slot.height, effects);
         self.late_tickets(before, slot.height);
         self.report(effects);
+        if before < slot.height {
+            effects.push(Effect::Congestion(self.congestion()));
+        }
         self.forget_parked();
         self.grant_tickets();
         self.dirty = true;
@@ -336,6 +339,19 @@ impl Scheduler {
         self.update_room(now, sender);
     }
 
+    /// What every sender paid and wasted, for who comes next.
+    #[must_use]
+    pub fn reputation(&self, now: Micros) -> Reputation {
+        self.credit.reputation(now)
+    }
+
+    fn remember(&mut self, now: Micros, reputation: &Reputation) {
+        self.credit.remember(now, reputation);
+        for standing in &reputation.accounts {
+            self.update_room(now, standing.sender);
+        }
+    }
+
     fn recovered(&mut self, settled: Settled, effects: &mut Vec<Effect>) {
         let key = settled.key;
         self.cache.insert(settled.clone());
@@ -348,6 +364,7 @@ impl Scheduler {
     fn tick(&mut self, now: Micros, effects: &mut Vec<Effect>) {
         if self.roll(now) {
             self.report(effects);
+            effects.push(Effect::Congestion(self.congestion()));
         }
         self.expire_calls(now, effects);
         self.expire_shards(now, effects);
@@ -456,6 +473,7 @@ impl Machine for Scheduler {
                 self.refresh(now);
             }
             Event::Recovered(settled) => self.recovered(settled, effects),
+            Event::Reputation(reputation) => self.remember(now, &reputation),
             Event::Convicted(shard) => self.quarantine(now, shard, effects),
             Event::Recomputed(evidence) => self.recomputed(now, evidence, effects),
             Event::TookOver { epoch } => self.took_over(now, epoch, effects),

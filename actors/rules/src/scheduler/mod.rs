@@ -24,6 +24,7 @@ mod book;
 mod cache;
 mod certificate;
 mod check;
+mod congestion;
 mod credit;
 mod fleet;
 mod leases;
@@ -39,7 +40,9 @@ use book::{Entry, Parked, Sender, Waiting};
 use cache::Cache;
 use certificate::Certificate;
 pub use certificate::{CERTIFICATE_BLOCKS, Window};
+pub use congestion::{Congestion, Step};
 use credit::Credit;
+pub use credit::{Reputation, Standing};
 use fleet::Member;
 use leases::{Lease, Released};
 use model::{Plan, Problem};
@@ -81,6 +84,8 @@ pub enum Event {
     Registered(Vec<ShardId>),
     /// A result that an earlier scheduler settled.
     Recovered(Settled),
+    /// What senders paid and wasted under an earlier scheduler.
+    Reputation(Reputation),
     /// A shard that an earlier scheduler caught lying.
     Convicted(ShardId),
     /// Who computed a settled answer again got another one: this shard had signed it.
@@ -134,6 +139,8 @@ pub enum Effect {
     Resend(Settled),
     /// A gang waits, and why.
     Defer(Deferral),
+    /// What waits in all, and what price clears. With each head.
+    Congestion(Congestion),
     /// A shard lied. It gets no more work.
     Quarantine(Box<Evidence>),
     /// A younger scheduler is at work: this one must stop.

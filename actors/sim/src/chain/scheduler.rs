@@ -228,6 +228,8 @@ impl World {
             }
             Effect::Resend(answer) => self.publish(Message::Settled(Arc::new(answer))),
             Effect::Defer(deferral) => self.publish(Message::Deferral(deferral)),
+            // For clients alone.
+            Effect::Congestion(_) => {}
             Effect::Quarantine(evidence) => {
                 self.note(|| format!("scheduler {n}: {} is quarantined", evidence.shard));
                 self.judge.quarantined(evidence.shard)?;

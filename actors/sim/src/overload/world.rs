@@ -557,6 +557,7 @@ impl World {
                     self.settled(key_number(&settled.key));
                 }
                 Effect::Defer(deferral) => self.report.deferred(deferral.reason),
+                Effect::Congestion(_) => {}
                 Effect::Quarantine(evidence) => {
                     return Err(format!("{} is called a liar", evidence.shard));
                 }

@@ -10,6 +10,7 @@ use penstock_rules::message::{
     Answer, AssignedRequest, Class, GangRequest, Leads, RefuseReason, Role,
 };
 use penstock_rules::request::{Attestation, Mode, ModelError, Outcome, Request};
+use penstock_rules::scheduler::{Standing, Step, Window};
 use penstock_rules::tx::{DropReason, PoolTx, Reason, Refusal, Stage};
 use std::path::{Path, PathBuf};
 
@@ -67,6 +68,12 @@ fn samples() -> Vec<(&'static str, Vec<bytes::Bytes>)> {
         },
         Refusal::Unsupported(3),
         Refusal::Busy,
+        Refusal::Capacity {
+            blocks: 300,
+            limit: 256,
+            price: 1 << 70,
+            tip: 5,
+        },
     ];
     let mut replies: Vec<SubmitReply> = refusals
         .map(|refusal| SubmitReply {
@@ -246,6 +253,39 @@ fn samples() -> Vec<(&'static str, Vec<bytes::Bytes>)> {
                 }),
             },
         ]),
+        all(&[
+            Congestion::default(),
+            Congestion {
+                height: Height(300),
+                waiting: 70_000,
+                capacity: Micros(4_000_000),
+                steps: vec![
+                    Step {
+                        blocks: 1,
+                        price: 1 << 70,
+                    },
+                    Step {
+                        blocks: 300,
+                        price: 7,
+                    },
+                ],
+                window: Some(Window {
+                    first: Height(290),
+                    last: Height(299),
+                    included: 1 << 72,
+                    bound: 1 << 73,
+                    price: 9,
+                }),
+            },
+        ]),
+        all(&[Reputation {
+            accounts: vec![Standing {
+                sender: Address::repeat_byte(1),
+                paid: Igas(70_000),
+                debt: Igas(3),
+                decayed: Micros(1_700_000_000_000_000),
+            }],
+        }]),
         all(&[Snapshot {
             block: Block {
                 header: Bytes::from_static(b"header"),

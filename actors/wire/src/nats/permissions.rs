@@ -92,6 +92,7 @@ pub fn permissions(role: NatsRole, chain_id: u64, inbox: &str) -> Permissions {
             of.unready(),
             of.withheld(),
             of.deferral(),
+            of.congestion(),
             of.settled(),
             of.evidence(),
             format!("penstock.{chain_id}.v1.shard.*.assign"),

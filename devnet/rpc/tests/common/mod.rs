@@ -27,6 +27,7 @@ use penstock_rules::message::ShardHello;
 use penstock_rules::model::{ModelInfo, Port, Signature};
 use penstock_rules::producer::Timetable;
 use penstock_rules::request::{Attestation, Mode, Outcome, Request, Settled};
+use penstock_rules::scheduler::{Congestion, Step, Window};
 use penstock_rules::state::{Account, Receipt};
 use penstock_rules::tensor::ElementType;
 use penstock_rules::tx::{PoolTx, Reason, Refusal, Stage, StatusUpdate};
@@ -554,6 +555,28 @@ impl ChainReader for FakeChain {
             requests: 3,
             calls: 0,
             multiplier: 100,
+            congestion: Some(Congestion {
+                height: Height(2),
+                waiting: 3,
+                capacity: Micros(2_000_000),
+                steps: vec![
+                    Step {
+                        blocks: 1,
+                        price: 500,
+                    },
+                    Step {
+                        blocks: 4,
+                        price: 20,
+                    },
+                ],
+                window: Some(Window {
+                    first: Height(1),
+                    last: Height(1),
+                    included: 950,
+                    bound: 1_000,
+                    price: 18,
+                }),
+            }),
         })
     }
 }

@@ -300,3 +300,56 @@ fn a_ticket_is_kept_from_round_to_round() {
     );
     assert_eq!(scheduler.tickets_held, 0);
 }
+
+/// What is told of congestion is what the plan left: by price, in blocks of the shards' time.
+#[test]
+fn congestion_says_how_many_blocks_of_work_pay_more() {
+    let mut scheduler = scheduler_at(5);
+    scheduler.problem = problem(SLOT / 4, 0, 60);
+    for (n, gang) in (1u128..).zip(&mut scheduler.problem.gangs) {
+        // A price of a hundred wei per unit, two hundred, and so on.
+        (gang.igas, gang.value) = (1_000, n * 100_000);
+    }
+    scheduler.plan = policy::plan(&scheduler.problem);
+    let full = scheduler.congestion();
+    assert_eq!((full.height, full.capacity), (Height(6), Micros(SLOT)));
+    let placed = scheduler.plan.placed;
+    assert!((4..=8).contains(&placed), "{placed} of four a block");
+    assert_eq!(full.waiting, 60 - placed);
+    assert_eq!(full.blocks(0), full.waiting / 4);
+    assert_eq!(full.blocks(6_001), 0, "the best paid of all");
+    // Half of those that wait pay more than this.
+    let middle = full.blocks(u128::from(full.waiting) / 2 * 100);
+    assert!((full.waiting / 8).abs_diff(middle) <= 1, "{middle}");
+    assert!(full.price(3) > full.price(6) && full.price(6) > 0);
+
+    // What no shard serves takes nobody's time: no price would bring it sooner.
+    scheduler.problem.costs[0].hosted = false;
+    scheduler.plan = policy::plan(&scheduler.problem);
+    let unserved = scheduler.congestion();
+    assert_eq!((unserved.waiting, unserved.steps), (0, Vec::new()));
+}
+
+/// Gateways hear of it with each head, and once a slot passed without one; not each time that the slot is told again.
+#[test]
+fn congestion_is_told_with_each_head_and_each_slot_without_one() {
+    let mut scheduler = scheduler_at(5);
+    let mut told = |at, event| {
+        let effects = tell(&mut scheduler, at, event);
+        effects
+            .iter()
+            .filter(|effect| matches!(effect, Effect::Congestion(_)))
+            .count()
+    };
+    let slot = |height| {
+        Event::Head(Slot {
+            height: Height(height),
+            cutoff: Micros(START + SLOT),
+            next_cutoff: Micros(START + 2 * SLOT),
+        })
+    };
+    assert_eq!(told(START + MS, slot(5)), 0, "the same again");
+    assert_eq!(told(START + 2 * MS, slot(6)), 1);
+    assert_eq!(told(START + 3 * MS, Event::Tick), 0);
+    assert_eq!(told(START + SLOT + MS, Event::Tick), 1, "no block came");
+}

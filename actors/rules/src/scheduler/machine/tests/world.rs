@@ -161,6 +161,7 @@ impl World {
                     assert_eq!(self.settled.get(&settled.key), Some(&settled));
                 }
                 Effect::Defer(deferral) => self.deferred.push(deferral),
+                Effect::Congestion(_) => {}
                 Effect::Quarantine(evidence) => self.evidence.push(*evidence),
                 Effect::Fenced => self.fenced = true,
                 Effect::Log(record) => self.decisions.push(record.decision),
