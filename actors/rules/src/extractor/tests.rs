@@ -2,6 +2,7 @@ mod lives;
 
 use super::*;
 use crate::ids::{Igas, ModelHash};
+use crate::invariants::{EXPOSURE, EXPOSURE_COUNTED};
 use crate::message::{Gang, GangRequest};
 use crate::request::Mode;
 use crate::tx::DropReason;
@@ -555,6 +556,39 @@ fn junk_behind_placeholders_costs_no_more_than_the_senders_credit() {
     assert!(junk <= initial + 10 * IGAS / 100, "{junk}");
     assert_eq!(rounds_with_junk, 1, "the first transaction took it all");
     assert!(bench.extractor.credit.debt(bench.now, sender(1)) >= Igas(initial));
+}
+
+/// I11 and X4: what is dispatched without regard to credit, and what is dispatched and not counted, shows in `check`.
+#[test]
+fn speculation_beyond_the_credit_or_beside_the_books_is_caught() {
+    let scene = || {
+        let mut bench = Bench::new(Limits::default());
+        let honest = tx(1, 0, &[&[1]]);
+        bench.apply(Event::Pending {
+            tx: honest.clone(),
+            arrival: 1,
+        });
+        bench.finish(0);
+        assert_eq!(bench.extractor.check(), Ok(()));
+        bench.extractor
+    };
+    let caught = |mutant: fn(&mut Extractor, Igas)| {
+        let mut extractor = scene();
+        let cap = extractor.limits.credit.cap;
+        mutant(&mut extractor, cap);
+        extractor.check().map_err(|broken| broken.invariant)
+    };
+    let beyond = caught(|extractor, cap| {
+        let more = Igas(cap.0 + 1);
+        let credit = &mut extractor.credit;
+        credit.dispatch(Micros(0), sender(1), more, credit::Kind::Speculative);
+    });
+    assert_eq!(beyond, Err(EXPOSURE));
+    let beside = caught(|extractor, _| {
+        let credit = &mut extractor.credit;
+        credit.dispatch(Micros(0), sender(1), Igas(1), credit::Kind::Certain);
+    });
+    assert_eq!(beside, Err(EXPOSURE_COUNTED));
 }
 
 #[test]

@@ -313,6 +313,29 @@ mod tests {
         );
     }
 
+    /// I11: books in which somebody's exposure is not what it owes are no base for a cap.
+    #[test]
+    fn an_account_that_does_not_add_up_is_caught() {
+        type Mutant = fn(&mut Credit);
+        let mutants: [Mutant; 3] = [
+            |credit| {
+                credit.account(Micros(0), ALICE).exposed = 0;
+            },
+            |credit| {
+                credit.owed.remove(&key(1));
+            },
+            |credit| {
+                credit.by_gang.clear();
+            },
+        ];
+        for mutant in mutants {
+            let mut credit = exposed();
+            assert!(credit.is_sound());
+            mutant(&mut credit);
+            assert!(!credit.is_sound());
+        }
+    }
+
     /// A thousand fresh identities had a thousand times the base.
     #[test]
     fn a_fresh_identity_has_room_but_no_cover() {

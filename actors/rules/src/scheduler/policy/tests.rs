@@ -3,4 +3,5 @@
 mod audit;
 mod exact;
 mod problems;
+mod properties;
 mod reference;

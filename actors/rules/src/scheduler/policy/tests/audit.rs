@@ -1,14 +1,12 @@
 //! The invariants of single plans over random problems; for each a mutant that breaks it, which is caught.
 
-use super::problems::{Extras, NOW, SLOT, Shape, gang, problem};
+use super::problems::{Extras, NOW, SLOT, Shape, problem};
 use crate::ids::{Height, Micros};
 use crate::invariants::{
     FEASIBLE_PLAN, Invariant, NO_INVERSION, NONCE_CHAIN, REASONED, THIS_BLOCK_FIRST, WHOLE_PLAN,
     WORK_CONSERVED,
 };
 use crate::scheduler::audit;
-use crate::scheduler::dice::Dice;
-use crate::scheduler::limits::UNCOVERED_PERCENT;
 use crate::scheduler::model::{Pass, Plan, Problem, Verdict};
 use crate::scheduler::policy::plan;
 use crate::tx::Reason;
@@ -30,100 +28,6 @@ proptest! {
     fn plans_keep_their_invariants(seed in any::<u64>(), shards in 1u64..20, gangs in 0u64..400) {
         let p = problem(seed, Shape { shards, models: 5, gangs, extras: Extras::All });
         audit(&p, &plan(&p)).map_err(|e| TestCaseError::fail(e.to_string()))?;
-    }
-
-    /// I8: what was promised stands, whatever comes.
-    #[test]
-    fn no_arrival_displaces_a_promise(seed in any::<u64>(), gangs in 1u64..200, more in 1u32..50) {
-        let mut p = problem(seed, shape(gangs, Extras::All));
-        let before = plan(&p);
-        let known = p.gangs.len();
-        let mut dice = Dice(seed ^ 1);
-        for n in 0..more {
-            gang(&mut p, &mut dice, known as u32 + n, Extras::None);
-            p.gangs[known + n as usize].value *= 1_000_000;
-        }
-        let after = plan(&p);
-        for (n, candidate) in p.gangs[..known].iter().enumerate() {
-            if candidate.committed && matches!(before.verdicts[n], Verdict::Placed(Pass::This)) {
-                prop_assert_eq!(after.verdicts[n], before.verdicts[n], "gang {}", n);
-            }
-        }
-    }
-
-    /// I14: slots say nothing. Gangs and keys in another order are the same problem.
-    #[test]
-    fn gangs_in_another_order_are_planned_alike(seed in any::<u64>(), gangs in 1u64..150) {
-        let p = problem(seed, shape(gangs, Extras::All));
-        let mut other = p.clone();
-        other.gangs.reverse();
-        other.keys.reverse();
-        let (last_gang, last_key) = (p.gangs.len() as u32 - 1, p.keys.len() as u32 - 1);
-        for candidate in &mut other.gangs {
-            candidate.needs.iter_mut().for_each(|key| *key = last_key - *key);
-        }
-        other.lanes.iter_mut().flatten().for_each(|gang| *gang = last_gang - *gang);
-        let (one, two) = (plan(&p), plan(&other));
-        for n in 0..p.gangs.len() {
-            prop_assert_eq!(one.verdicts[n], two.verdicts[last_gang as usize - n], "gang {}", n);
-        }
-    }
-
-    /// I18, where nothing but value differs: one model, one request each, no batch's shape in the way.
-    #[test]
-    fn a_higher_tip_is_never_worse(seed in any::<u64>(), gangs in 2u64..120, who in any::<u64>()) {
-        let mut p = problem(seed, Shape { shards: 1, models: 1, gangs: 0, extras: Extras::None });
-        p.costs[0].hosted = true;
-        let mut dice = Dice(seed);
-        for n in 0..gangs as u32 {
-            gang(&mut p, &mut dice, n, Extras::None);
-            p.gangs[n as usize].needs.truncate(1);
-        }
-        let before = plan(&p);
-        let who = (who % gangs) as usize;
-        p.gangs[who].value *= 3;
-        let after = plan(&p);
-        if let Verdict::Placed(pass) = before.verdicts[who] {
-            let kept = matches!(after.verdicts[who], Verdict::Placed(now) if now <= pass);
-            prop_assert!(kept, "{:?} became {:?}", before.verdicts[who], after.verdicts[who]);
-        }
-    }
-
-    /// I20: however many identities those without cover have, together they get their part of a contended block, beside
-    /// what the others leave.
-    #[test]
-    fn fresh_identities_get_no_more_by_being_many(seed in any::<u64>(), identities in 1u64..60) {
-        let mut p = problem(seed, Shape { shards: 4, models: 1, gangs: 0, extras: Extras::None });
-        for cost in &mut p.costs {
-            cost.hosted = true;
-        }
-        let mut dice = Dice(seed);
-        let count = 60;
-        for n in 0..3_000 {
-            gang(&mut p, &mut dice, n, Extras::None);
-            let candidate = &mut p.gangs[n as usize];
-            candidate.needs.truncate(1);
-            if u64::from(n) < count {
-                let sender = u64::from(n) % identities;
-                candidate.value *= 1_000_000;
-                if sender != u64::from(n) {
-                    p.lanes[n as usize].clear();
-                    p.lanes[sender as usize].push(n);
-                    candidate.sender = sender as u32;
-                }
-                p.rooms[sender as usize] = 0;
-            }
-        }
-        let mut plan = plan(&p);
-        audit(&p, &plan).map_err(|e| TestCaseError::fail(e.to_string()))?;
-        // Where all others found a place, what is left is free for all.
-        let waits = |v: &Verdict| matches!(v, Verdict::Deferred(_));
-        prop_assume!(plan.verdicts[count as usize..].iter().any(waits));
-        let first = plan.verdicts.drain(..count as usize);
-        let placed = first.filter(|v| matches!(v, Verdict::Placed(Pass::This))).count() as u64;
-        let least = p.costs.iter().map(|cost| cost.mean).min().unwrap_or(1);
-        let cap = 4 * SLOT / 100 * UNCOVERED_PERCENT;
-        prop_assert!(placed * least <= cap, "{placed} of {least} us");
     }
 }
 
