@@ -7,9 +7,11 @@
 #![allow(clippy::disallowed_types)]
 
 use penstock_rules::invariants::{
-    ATOMIC_GANG, Invariant, LEASED, NOTHING_UNVERIFIED, PROGRESS, SETTLED_ONCE,
+    ATOMIC_GANG, BITWISE_OUTPUT, Invariant, LEASED, NO_WAIT, NOTHING_UNVERIFIED, PROGRESS,
+    SETTLED_ONCE,
 };
 use penstock_sim::chain::{Class, Config, Failure, Mutant, Report, run, shrink};
+use std::collections::BTreeSet;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -144,11 +146,19 @@ fn each_mutant_is_caught() {
             Mutant::LeasesNeverEnd => &[PROGRESS, LEASED],
             Mutant::WitnessUnchecked => &[NOTHING_UNVERIFIED],
             Mutant::StaleInputTaken | Mutant::ModeNotInKey => &[ATOMIC_GANG],
+            Mutant::BuilderWaits => &[NO_WAIT],
+            Mutant::BatchInOutput => &[BITWISE_OUTPUT],
+        };
+        let faults: BTreeSet<Class> = match mutant {
+            // Where log and producers fail, blocks may be late.
+            Mutant::BuilderWaits => [Class::Shards, Class::Bus].into(),
+            _ => Class::ALL.into(),
         };
         let failure = (0..MUTANT_SEEDS)
             .find_map(|seed| {
                 let mut config = Config::new(seed, 20);
                 config.mutant = Some(mutant);
+                config.faults = faults.clone();
                 run(&config).err()
             })
             .unwrap_or_else(|| panic!("{mutant:?} is not caught"));

@@ -115,16 +115,22 @@ pub enum Mutant {
     StaleInputTaken,
     /// A request's key leaves the mode out, so an answer of one shard serves for a quorum.
     ModeNotInKey,
+    /// A producer's block waits until no shard works on anything.
+    BuilderWaits,
+    /// An engine's answer depends on what else is in its batch.
+    BatchInOutput,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 7] = [
         Self::SettlesAgain,
         Self::LeasesNeverEnd,
         Self::WitnessUnchecked,
         Self::StaleInputTaken,
         Self::ModeNotInKey,
+        Self::BuilderWaits,
+        Self::BatchInOutput,
     ];
 }
 

@@ -1,10 +1,10 @@
 //! A producer's process, as its shell runs it, and its way to the log.
 
-use super::Class;
 use super::evm::{Block, Built, forged};
 use super::log::Record;
 use super::node::Node;
 use super::world::{Checked, Event as Next, Message, Own, Place, World, short};
+use super::{Class, Mutant};
 use penstock_rules::Machine;
 use penstock_rules::dev::Clock;
 use penstock_rules::ids::{Epoch, Micros, Seq, TxHash};
@@ -17,6 +17,9 @@ const LOG_TIMEOUT: Micros = Micros::from_millis(300);
 
 /// Where the log is faulty, it carries blocks of this many transactions at most: fewer than fit in one.
 const LOG_TXS_MAX: usize = 10;
+
+/// How often a mutant looks whether the shards are done.
+const MUTANT_LOOKS: Micros = Micros::from_millis(20);
 
 /// What a producer's process has in memory.
 #[derive(Debug)]
@@ -147,6 +150,10 @@ impl World {
                 let event = won.map_or(Event::TakeOverFailed, Event::TookOver);
                 self.produce(n, event)
             }
+            Own::Built(..) if self.builder_waits() => {
+                self.later(place, MUTANT_LOOKS, own);
+                Ok(())
+            }
             Own::Built(attempt, built) => {
                 let Some(builder) = self.builder(n) else {
                     return Ok(());
@@ -184,6 +191,13 @@ impl World {
             }
             _ => Ok(()),
         }
+    }
+
+    /// [`Mutant::BuilderWaits`], and a shard works on something.
+    fn builder_waits(&self) -> bool {
+        let mut planners = self.schedulers.iter().filter_map(|s| s.content.as_ref());
+        self.config.mutant == Some(Mutant::BuilderWaits)
+            && planners.any(|planner| planner.machine.load().1 > 0)
     }
 
     fn produce(&mut self, n: u8, event: Event) -> Checked {

@@ -1,14 +1,15 @@
 //! A shard's process: the machine, and an engine that may be slow, hang, fail or lie.
 
-use super::Class;
 use super::attest;
 use super::evm::{infer, run_time};
 use super::world::{Checked, Message, Own, Place, World};
-use alloy_primitives::Address;
+use super::{Class, Mutant};
+use alloy_primitives::{Address, Bytes};
 use penstock_rules::Machine;
 use penstock_rules::ids::{Micros, ShardId};
 use penstock_rules::invariants::LEASED;
 use penstock_rules::message::{Answer, AssignmentDone};
+use penstock_rules::request::Outcome;
 use penstock_rules::shard::{Config, Effect, Event, HEARTBEAT, Shard};
 
 /// What ails a shard.
@@ -146,8 +147,11 @@ impl World {
                     Health::Well | Health::Fails => took,
                 };
                 let lies = honesty == Honesty::Lies && self.chaos.happens(Class::Lies, 500_000);
+                let mixes = self.config.mutant == Some(Mutant::BatchInOutput);
                 let outcomes = requests.iter().map(|request| {
-                    if lies {
+                    if mixes && requests.len() > 1 {
+                        Outcome::Output(Bytes::copy_from_slice(&[requests.len() as u8]))
+                    } else if lies {
                         attest::lie(id, model, &request.input)
                     } else {
                         infer(model, &request.input)
