@@ -1,5 +1,6 @@
 //! Random blocks: building, verifying and a reference of all accounts come to the same roots.
 
+use crate::conservation;
 use crate::devnet::*;
 use alloy_eips::eip2935::HISTORY_STORAGE_ADDRESS;
 use alloy_primitives::{Address, B256, U256};
@@ -90,11 +91,34 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 /// All accounts by themselves, kept by the diffs alone.
-#[derive(Default)]
-struct Flat(BTreeMap<Address, (Account, BTreeMap<U256, U256>)>);
+#[derive(Clone, Default)]
+pub struct Flat(BTreeMap<Address, (Account, BTreeMap<U256, U256>)>);
 
 impl Flat {
-    fn apply(&mut self, diff: &StateDiff) {
+    pub fn balance(&self, address: Address) -> U256 {
+        self.0
+            .get(&address)
+            .map_or(U256::ZERO, |entry| entry.0.balance)
+    }
+
+    /// All money there is.
+    pub fn total(&self) -> U256 {
+        let balances = self.0.values().map(|entry| entry.0.balance);
+        balances.fold(U256::ZERO, |sum, balance| sum + balance)
+    }
+
+    /// Changes a balance as no rule does.
+    pub fn add(&mut self, address: Address, wei: i64) {
+        let account = &mut self.0.entry(address).or_default().0;
+        let change = U256::from(wei.unsigned_abs());
+        if wei < 0 {
+            account.balance -= change;
+        } else {
+            account.balance += change;
+        }
+    }
+
+    pub fn apply(&mut self, diff: &StateDiff) {
         for change in &diff.accounts {
             let Some(now) = change.now.first() else {
                 self.0.remove(&change.address);
@@ -192,6 +216,7 @@ fn play(hardfork: Hardfork, blocks: &[Vec<Step>]) -> Result<(), TestCaseError> {
             .map(|step| sign(&mut devnet, &puppets, step))
             .collect();
         prepare_all(&mut devnet, &txs);
+        let multiplier = penstock_evm::multiplier(devnet.state());
         let (built, receipts) = devnet.build(&txs);
         for receipt in receipts {
             let receipt = receipt.map_err(|error| TestCaseError::fail(error.to_string()))?;
@@ -221,8 +246,13 @@ fn play(hardfork: Hardfork, blocks: &[Vec<Step>]) -> Result<(), TestCaseError> {
             prop_assert!(wiped || before != change.now);
         }
         devnet.adopt(built);
+        let before = flat.clone();
         flat.apply(&devnet.head.diff);
         prop_assert_eq!(flat.root(), devnet.head.header.state_root);
+        let infers = block.iter().filter(|s| matches!(s, Step::Infer { .. }));
+        let asked = Igas((IGAS_BASE + IGAS_PER_UNIT) * infers.count() as u64);
+        conservation::check(&before, &flat, &devnet.head, asked, multiplier)
+            .map_err(TestCaseError::fail)?;
     }
     Ok(())
 }

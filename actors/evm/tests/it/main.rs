@@ -4,6 +4,7 @@ mod devnet;
 
 mod blocks;
 mod calls;
+mod conservation;
 mod dev;
 mod discovery;
 mod kinds;
