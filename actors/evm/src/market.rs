@@ -147,18 +147,96 @@ mod tests {
         assert_eq!(m / 10_000_000_000_000, 106);
     }
 
+    /// From exponent, used and limit to the next exponent.
+    type Rule = fn(u64, u64, u64) -> u64;
+
+    fn price(exponent: u64) -> u64 {
+        exponential(MULTIPLIER_MIN, exponent, BLOCKS_PER_E * EXPONENT_SCALE)
+    }
+
+    /// I13, for two blocks that use more and less: more use never gives a lower price, a price moves by an eighth of an
+    /// octave of e at most and not at all at the target, it stays above its floor, and no input overflows.
+    fn follows_use(rule: Rule, exponent: u64, uses: [u64; 2], limit: u64) -> Result<(), String> {
+        let [less, more] = [uses[0].min(uses[1]), uses[0].max(uses[1])];
+        let next = [less, more].map(|used| rule(exponent, used, limit));
+        if next[0] > next[1] || price(next[0]) > price(next[1]) {
+            return Err(format!("{more} of {limit} is cheaper than {less}"));
+        }
+        for (used, next) in [less, more].into_iter().zip(next) {
+            if next > EXPONENT_MAX || next.abs_diff(exponent) > EXPONENT_SCALE {
+                return Err(format!("{exponent} becomes {next} for {used} of {limit}"));
+            }
+            if price(next) < MULTIPLIER_MIN {
+                return Err(format!("{} is below the floor", price(next)));
+            }
+        }
+        let target = (u128::from(limit) * u128::from(TARGET_PERCENT) / 100) as u64;
+        let at_target = rule(exponent, target, limit);
+        // Without a limit there is no target.
+        if limit > 0 && at_target != exponent {
+            return Err(format!("{exponent} becomes {at_target} at the target"));
+        }
+        Ok(())
+    }
+
     proptest! {
-        /// The price follows use: more use never gives a lower price, and no input overflows.
         #[test]
-        fn more_use_never_lowers_the_price(
+        fn the_price_follows_use(
             exponent in 0..=EXPONENT_MAX, a in any::<u64>(), b in any::<u64>(), limit in any::<u64>(),
         ) {
-            let (less, more) = (a.min(b), a.max(b));
-            let less = next_exponent(exponent, less, limit);
-            let more = next_exponent(exponent, more, limit);
-            prop_assert!(less <= more && more <= EXPONENT_MAX);
-            let price = |e| exponential(MULTIPLIER_MIN, e, BLOCKS_PER_E * EXPONENT_SCALE);
-            prop_assert!(price(less) <= price(more));
+            follows_use(next_exponent, exponent, [a, b], limit).map_err(TestCaseError::fail)?;
+        }
+
+        /// Within the limit, where both branches are.
+        #[test]
+        fn the_price_follows_use_within_the_limit(
+            exponent in 0..=EXPONENT_MAX, limit in any::<u64>(), a in 0..=100u64, b in 0..=100u64,
+        ) {
+            let part = |percent: u64| (u128::from(limit) * u128::from(percent) / 100) as u64;
+            follows_use(next_exponent, exponent, [part(a), part(b)], limit)
+                .map_err(TestCaseError::fail)?;
+        }
+    }
+
+    /// Each mutant of the rule breaks the property, for the reason that it was made for.
+    #[test]
+    fn a_rule_that_is_not_the_rule_is_caught() {
+        let twice: Rule = |exponent, used, limit| {
+            let once = next_exponent(exponent, used, limit);
+            next_exponent(once, used, limit)
+        };
+        let backwards: Rule =
+            |exponent, used, limit| next_exponent(exponent, limit.saturating_sub(used), limit);
+        let half: Rule = |exponent, used, limit| {
+            // A target of the half: the plain EIP-1559 rule.
+            let target = limit / 2;
+            if used > target {
+                next_exponent(exponent, limit, limit)
+            } else {
+                next_exponent(exponent, 0, limit)
+            }
+        };
+        let endless: Rule = |exponent, used, limit| {
+            let next = next_exponent(exponent, used, limit);
+            if used >= limit {
+                exponent + EXPONENT_SCALE
+            } else {
+                next
+            }
+        };
+        for (mutant, exponent, breaks) in [
+            (twice, 0, "becomes"),
+            (backwards, EXPONENT_SCALE, "is cheaper than"),
+            (half, EXPONENT_SCALE, "at the target"),
+            (endless, EXPONENT_MAX, "becomes"),
+        ] {
+            assert_eq!(
+                follows_use(next_exponent, exponent, [0, LIMIT], LIMIT),
+                Ok(())
+            );
+            let broken = follows_use(mutant, exponent, [0, LIMIT], LIMIT);
+            let broken = broken.expect_err("the mutant is not caught");
+            assert!(broken.contains(breaks), "{broken}");
         }
     }
 }
