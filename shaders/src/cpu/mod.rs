@@ -157,7 +157,7 @@ fn run(
         }
         Step::Reduce(s) => {
             let (out, sources) = split(arena, weights, &s.out);
-            rows::reduce(s, &sources, out, &mut scratch.row);
+            rows::reduce(form, s, &sources, out, &mut scratch.row);
         }
         Step::Quantise(s) => {
             let Scratch { row, exponents, .. } = scratch;

@@ -3,7 +3,8 @@
 use crate::cpu::arena::{Sources, split};
 use crate::cpu::kernel::{Form, for_each_form};
 use crate::cpu::map::read;
-use crate::cpu::scalar;
+use crate::cpu::scalar::{self, INTEGRAL};
+use crate::num::float::{CANONICAL_NAN, from_order_key};
 use crate::num::reduce::{BLOCK, LANES};
 use crate::num::{self, Exponent, Width};
 use crate::plan::{
@@ -53,11 +54,17 @@ impl<'a> Gather<'a> {
         let mut offset = 0i64;
         let last = self.cols.len() - 1;
         loop {
-            for i in 0..i64::from(self.cols[last]) {
-                let at = start + (offset + i * i64::from(strides[last])) * per;
-                for w in 0..per {
-                    scratch.push(self.words[(at + w) as usize]);
+            let at = (start + offset * per) as usize;
+            let count = self.cols[last] as usize;
+            match (strides[last], per) {
+                (1, _) => scratch.extend_from_slice(&self.words[at..at + count * per as usize]),
+                (stride @ 1.., 1) => {
+                    scratch.extend(self.words[at..].iter().step_by(stride as usize).take(count));
                 }
+                (stride, _) => scratch.extend((0..count as i64).flat_map(|i| {
+                    let at = at as i64 + i * i64::from(stride) * per;
+                    &self.words[at as usize..(at + per) as usize]
+                })),
             }
             let mut axis = last;
             loop {
@@ -91,6 +98,7 @@ impl<'a> Gather<'a> {
 
 /// Runs a fold; `out` is its result.
 pub(crate) fn reduce(
+    form: Form,
     step: &Reduce,
     sources: &Sources<'_>,
     out: &mut [u32],
@@ -99,7 +107,7 @@ pub(crate) fn reduce(
     let mut gather = Gather::new(sources, &step.input, &step.rows, &step.cols);
     let kind = step.input.kind;
     for element in out.chunks_exact_mut(step.out.kind.words() as usize) {
-        let bits = fold(step.op, kind, gather.row(scratch));
+        let bits = fold(form, step.op, kind, gather.row(scratch));
         element[0] = bits as u32;
         if let Some(high) = element.get_mut(1) {
             *high = (bits >> 32) as u32;
@@ -108,7 +116,7 @@ pub(crate) fn reduce(
     }
 }
 
-fn fold(op: ReduceOp, kind: Kind, row: &[u32]) -> u64 {
+fn fold(form: Form, op: ReduceOp, kind: Kind, row: &[u32]) -> u64 {
     let per = kind.words() as usize;
     let count = row.len() / per;
     let at = |i: usize| read(row, i * per, kind);
@@ -124,6 +132,8 @@ fn fold(op: ReduceOp, kind: Kind, row: &[u32]) -> u64 {
         }
         (ReduceOp::Sum, _) => with(MapOp::Add),
         (ReduceOp::Prod, _) => with(MapOp::Mul),
+        (ReduceOp::Min, Kind::F32) => u64::from(least(form, row)),
+        (ReduceOp::Max, Kind::F32) => u64::from(largest(form, row)),
         (ReduceOp::Min, _) => with(MapOp::Min),
         (ReduceOp::Max, _) => with(MapOp::Max),
         (ReduceOp::ArgMin, _) => arg(count, |a, b| below(kind, at(a), at(b))),
@@ -131,6 +141,39 @@ fn fold(op: ReduceOp, kind: Kind, row: &[u32]) -> u64 {
         (ReduceOp::ArgMinLast, _) => arg(count, |a, b| !below(kind, at(b), at(a))),
         (ReduceOp::ArgMaxLast, _) => arg(count, |a, b| !above(kind, at(b), at(a))),
     }
+}
+
+for_each_form! {
+    /// The bits of the largest of a row of floats, by [`num::max`].
+    fn largest(row: &[u32]) -> u32 = largest_body
+}
+
+for_each_form! {
+    /// The bits of the smallest of a row of floats, by [`num::min`].
+    fn least(row: &[u32]) -> u32 = least_body
+}
+
+#[inline(always)]
+fn largest_body(row: &[u32]) -> u32 {
+    extreme(row, i32::MIN, i32::max)
+}
+
+#[inline(always)]
+fn least_body(row: &[u32]) -> u32 {
+    extreme(row, i32::MAX, i32::min)
+}
+
+/// An extreme by order key, for which the order of the row does not matter; a NaN where there is one.
+#[inline(always)]
+fn extreme(row: &[u32], start: i32, better: impl Fn(i32, i32) -> i32) -> u32 {
+    let (key, magnitude) = row.iter().fold((start, 0), |(key, magnitude), &bits| {
+        let next = num::order_key(f32::from_bits(bits));
+        (better(key, next), magnitude.max(bits & 0x7fff_ffff))
+    });
+    if magnitude > f32::INFINITY.to_bits() {
+        return CANONICAL_NAN;
+    }
+    from_order_key(key).to_bits()
 }
 
 /// The product of `values`, over the tree of [`num::sum`], with lanes that begin at one.
@@ -210,18 +253,29 @@ for_each_form! {
 #[inline(always)]
 fn quantise_body(row: &[f32], q: &mut [i32], width: Width) -> Exponent {
     let exponent = Exponent::of(row);
-    // Here the unit and its inverse are normal floats.
-    if !(28..=200).contains(&exponent.0) {
-        return num::fixed::quantise_into(row, q, width);
+    if exponent == Exponent::NOT_FINITE {
+        q.fill(0);
+        return exponent;
     }
-    // `x * 2^(unit - e)` has at most 24 bits and is scaled exactly, unless it falls below the normal range: it is far
-    // below half a unit there, and becomes zero as it should.
-    let scale = f32::from_bits((width.unit() as u32 + 127 - u32::from(exponent.0)) << 23);
+    // `x * 2^(unit - e)` has at most 24 bits, so both products are exact, unless the first falls below the normal range: it
+    // is far below half a unit there, and becomes zero as it should.
+    let [first, second] = scales(width.unit() - i32::from(exponent.0));
     let most = width.most();
     for (q, &x) in q.iter_mut().zip(row) {
-        *q = (scalar::round(x * scale) as i32).clamp(-most, most);
+        let scaled = x * first * second;
+        // Less than 2^23: in the sum a unit is the mantissa's last bit, to which the addition rounds.
+        let rounded = (scaled.abs() + INTEGRAL).to_bits() as i32 - INTEGRAL.to_bits() as i32;
+        let sign = scaled.to_bits() as i32 >> 31;
+        *q = (rounded.min(most) ^ sign) - sign;
     }
     exponent
+}
+
+/// Two normal floats of which the product is `2^power`; `power` is -113 to 148.
+#[inline(always)]
+fn scales(power: i32) -> [f32; 2] {
+    let first = power.min(127);
+    [first, power - first].map(|power| f32::from_bits(((power + 127) as u32) << 23))
 }
 
 /// Pools planes; `out` is the result.
@@ -360,5 +414,101 @@ fn leaf<'a>(nodes: &'a [u32], root: u32, features: &[f32]) -> &'a [u32] {
         };
         let taken = holds || (feature.is_nan() && mode & 8 != 0);
         at = if taken { node[2] } else { node[3] };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn check(row: &[f32]) {
+        for width in [Width::Bits24, Width::Bits16] {
+            let mut expect = vec![0; row.len()];
+            let exponent = num::fixed::quantise_into(row, &mut expect, width);
+            for form in Form::all() {
+                let mut found = vec![i32::MIN; row.len()];
+                assert_eq!(
+                    quantise_row(form, row, &mut found, width),
+                    exponent,
+                    "{form:?}"
+                );
+                assert_eq!(found, expect, "{form:?} {width:?} {row:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn hostile_rows_are_quantised_as_the_definition_has_it() {
+        let least = f32::from_bits(1);
+        for hostile in [f32::NAN, -f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            check(&[1.0, hostile, -2.5, 0.0]);
+        }
+        // Every exponent that a row can have, with values that fall on halves of a unit, just off them, and far below.
+        for exponent in 0..=254u32 {
+            let top = f32::from_bits(exponent << 23 | 0x7f_ffff);
+            let mut row = vec![
+                top,
+                -top,
+                0.0,
+                -0.0,
+                least,
+                -least,
+                f32::from_bits(exponent << 23 | 0x2a_aaab),
+            ];
+            for below in 1..=26u32 {
+                for mantissa in [0, 1, 0x40_0000, 0x3f_ffff, 0x40_0001, 0x7f_ffff] {
+                    let bits = exponent.saturating_sub(below) << 23 | mantissa;
+                    row.extend([f32::from_bits(bits), -f32::from_bits(bits)]);
+                }
+            }
+            check(&row);
+        }
+        check(&[least, -least, f32::from_bits(3), f32::MIN_POSITIVE]);
+        check(&[0.0; 33]);
+    }
+
+    fn check_extremes(row: &[f32]) {
+        let words: &[u32] = bytemuck::cast_slice(row);
+        for form in Form::all() {
+            let expect = row
+                .iter()
+                .copied()
+                .reduce(num::max)
+                .map(num::float::canonical);
+            assert_eq!(Some(largest(form, words)), expect.map(f32::to_bits));
+            let expect = row
+                .iter()
+                .copied()
+                .reduce(num::min)
+                .map(num::float::canonical);
+            assert_eq!(Some(least(form, words)), expect.map(f32::to_bits));
+        }
+    }
+
+    #[test]
+    fn extremes_know_the_signs_of_zeros_infinities_and_nan() {
+        check_extremes(&[-0.0, 0.0, -0.0]);
+        check_extremes(&[0.0, -0.0]);
+        check_extremes(&[f32::NEG_INFINITY, -1.0, f32::INFINITY]);
+        check_extremes(&[-f32::NAN, 1.0]);
+        check_extremes(&[f32::NAN]);
+    }
+
+    proptest! {
+        #[test]
+        fn any_row_is_quantised_as_the_definition_has_it(
+            bits in proptest::collection::vec(any::<u32>(), 1..70),
+            base in 0u32..=254,
+            spread in 1u32..40,
+        ) {
+            // Any words, of which most rows have a NaN; and rows whose exponents lie close together.
+            check(&bits.iter().map(|&b| f32::from_bits(b)).collect::<Vec<_>>());
+            check_extremes(&bits.iter().map(|&b| f32::from_bits(b)).collect::<Vec<_>>());
+            let near = |b: &u32| (base.saturating_sub((b >> 23 & 0xff) % spread)) << 23 | b & 0x807f_ffff;
+            let near: Vec<f32> = bits.iter().map(|b| f32::from_bits(near(b))).collect();
+            check(&near);
+            check_extremes(&near);
+        }
     }
 }

@@ -100,7 +100,7 @@ pub(crate) fn sign(a: f32) -> f32 {
 }
 
 /// From here on every float is an integer.
-const INTEGRAL: f32 = 8_388_608.0;
+pub(crate) const INTEGRAL: f32 = 8_388_608.0;
 
 /// Nearest integer, ties to even, by the rounding of an addition; the sign of a zero stays.
 #[inline]
