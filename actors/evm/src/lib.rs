@@ -47,6 +47,8 @@ mod flat;
 pub mod simulate;
 pub mod trace;
 
+mod range;
+
 pub mod inference;
 
 pub mod statetest;
@@ -63,6 +65,7 @@ pub use genesis::{Genesis, GenesisAccount, genesis_block};
 pub use header::{consensus_receipt, witness_root};
 pub use inference::{Consumed, InferenceEstimate, consumed, estimate_inference, given};
 pub use overlay::{Backend, BackendError, Code, Historic};
+pub use range::{StorageRange, storage_range};
 pub use recover::recover;
 pub use results::{NoResults, Results};
 pub use simulate::{SimulateBlock, SimulateError, Simulated, TransferLogs, Validation, simulate};

@@ -1,5 +1,6 @@
 //! Head state in memory: flat maps for reads, tries for roots, all persistent, so that a clone is cheap.
 
+use crate::range::StorageRange;
 use crate::trie::Trie;
 use alloy_primitives::{Address, B256, Bytes, U256, keccak256};
 use alloy_trie::TrieAccount;
@@ -156,6 +157,30 @@ impl State {
     pub(crate) fn code_of(&self, account: Account) -> Option<Bytes> {
         let code = self.codes.get(&account.code_hash)?;
         Some(code.original_bytes())
+    }
+
+    /// Slots of an account by hashed key, from `start` on.
+    pub(crate) fn storage_range(
+        &self,
+        address: Address,
+        start: B256,
+        limit: usize,
+    ) -> StorageRange {
+        let Some(entry) = self.accounts.get(&address) else {
+            return StorageRange::default();
+        };
+        let hashed =
+            |(slot, value): (&U256, &U256)| (keccak256(slot.to_be_bytes::<32>()), *slot, *value);
+        let mut slots: Vec<_> = entry
+            .slots
+            .iter()
+            .map(hashed)
+            .filter(|(key, ..)| *key >= start)
+            .collect();
+        slots.sort_unstable_by_key(|(key, ..)| *key);
+        let next = slots.get(limit).map(|(key, ..)| *key);
+        slots.truncate(limit);
+        StorageRange { slots, next }
     }
 
     /// Gives every account with its storage.

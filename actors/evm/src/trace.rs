@@ -35,6 +35,20 @@ use std::sync::Arc;
 /// memory snapshots at each step can ask for far more than a machine has.
 const RECORDED_BYTES_MAX: usize = 256 << 20;
 
+/// geth's tracers that are served, beside struct logs.
+const TRACERS: [&str; 8] = [
+    "callTracer",
+    "prestateTracer",
+    "flatCallTracer",
+    "4byteTracer",
+    "muxTracer",
+    "noopTracer",
+    "stateGasTracer",
+    "erc7562Tracer",
+];
+/// Of a tracer that is not served, an error shows this many characters.
+const TRACER_NAME_CHARS_MAX: usize = 64;
+
 /// What watches.
 #[derive(Clone, Debug)]
 pub enum Tracer {
@@ -173,12 +187,7 @@ pub(crate) fn replay(
     step: &mut dyn FnMut(Turn<'_>) -> Result<Done, TraceError>,
 ) -> Result<(), TraceError> {
     let env = env_of(block.header);
-    let mut changes = Changes::default();
-    system::begin(&mut changes, block.state, block.spec, &env)?;
-    // It was checked when the block was verified.
-    if let Ok(Some(entry)) = Privileged::of(block.witness) {
-        dev::replay(&mut changes, &entry.diff);
-    }
+    let mut changes = opened(block)?;
     let attesters = Attesters::of(block.state)?;
     let results = witnessed(block.witness);
     let scene = Scene {
@@ -211,6 +220,17 @@ pub(crate) fn replay(
     Ok(())
 }
 
+/// What a block changes before its first transaction.
+pub(crate) fn opened(block: &BlockToTrace<'_>) -> Result<Changes, TraceError> {
+    let mut changes = Changes::default();
+    system::begin(&mut changes, block.state, block.spec, &env_of(block.header))?;
+    // It was checked when the block was verified.
+    if let Ok(Some(entry)) = Privileged::of(block.witness) {
+        dev::replay(&mut changes, &entry.diff);
+    }
+    Ok(changes)
+}
+
 fn witnessed(witness: &[WitnessEntry]) -> BTreeMap<RequestKey, Arc<Settled>> {
     let settled = |entry: &WitnessEntry| {
         let settled = Settled {
@@ -233,6 +253,30 @@ fn broken(hash: Option<TxHash>, error: RunError) -> TraceError {
         Some(hash) => TraceError::Transaction { hash, why },
         None => TraceError::Call(why),
     }
+}
+
+/// One of geth's tracers; the error names the one that was asked for.
+fn inspector(options: &GethDebugTracingOptions) -> Result<DebugInspector, TraceError> {
+    DebugInspector::new(options.clone()).map_err(|error| {
+        // It may be a whole program.
+        let asked = options.tracer.as_ref().map_or("", |tracer| tracer.as_str());
+        let name: String = asked.chars().take(TRACER_NAME_CHARS_MAX).collect();
+        TraceError::Options(match error {
+            DebugInspectorError::JsTracerNotEnabled | DebugInspectorError::UnsupportedTracer => {
+                format!(
+                    "there is no tracer {name:?}, and JavaScript is not run: take one of {}",
+                    TRACERS.join(", ")
+                )
+            }
+            DebugInspectorError::InvalidTracerConfig => {
+                format!(
+                    "tracerConfig is none of {name}'s: {}",
+                    options.tracer_config.0
+                )
+            }
+            other => format!("{name}: {other}"),
+        })
+    })
 }
 
 /// Where what is traced stands.
@@ -258,8 +302,7 @@ pub(crate) fn watch(
         .set_behavior(TraceLimitBehavior::Halt);
     match tracer {
         Tracer::Geth(options) => {
-            let mut inspector = DebugInspector::new((**options).clone())
-                .map_err(|error| TraceError::Options(error.to_string()))?;
+            let mut inspector = inspector(options)?;
             if let DebugInspector::Default(logger, _) = &mut inspector {
                 *logger = std::mem::replace(
                     logger,
@@ -318,5 +361,46 @@ pub(crate) fn watch(
                 .into_trace_results_with_state_parts(&done.result, &done.state, types, view)?;
             Ok((done, Traced::Replay(Box::new(results))))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn refusal(options: serde_json::Value) -> Option<String> {
+        let options = serde_json::from_value(options).expect("options of geth's form");
+        inspector(&options).err().map(|error| error.to_string())
+    }
+
+    #[test]
+    fn every_tracer_that_the_refusal_names_is_served() {
+        for name in TRACERS {
+            assert_eq!(refusal(json!({ "tracer": name })), None, "{name}");
+        }
+        assert_eq!(refusal(json!({})), None, "struct logs");
+    }
+
+    #[test]
+    fn a_tracer_that_is_not_served_is_named_and_a_program_is_cut() {
+        let why = refusal(json!({ "tracer": "calTracer" })).expect("refused");
+        assert!(
+            why.contains("\"calTracer\"") && why.contains("callTracer"),
+            "{why}"
+        );
+        let program = format!("{{data: [], fault: function() {{}}{}}}", "x".repeat(10_000));
+        let why = refusal(json!({ "tracer": program })).expect("refused");
+        assert!(why.contains("{data: [], fault") && why.len() < 400, "{why}");
+    }
+
+    #[test]
+    fn a_config_that_is_not_the_tracers_is_shown() {
+        let options = json!({ "tracer": "callTracer", "tracerConfig": { "onlyTopCall": 7 } });
+        let why = refusal(options).expect("refused");
+        assert!(
+            why.contains("callTracer") && why.contains("onlyTopCall"),
+            "{why}"
+        );
     }
 }

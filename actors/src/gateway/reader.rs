@@ -17,7 +17,8 @@ use penstock_rpc::pipe::{reason_name, stage_name};
 use penstock_rpc::{
     AnswerView, At, BloomTest, ChainBlock, ChainReader, ConsumedView, Given, InferenceView,
     KeptView, MarketView, NumberTensor, Only, Overrides, PendingTx, PoolEntry, ProofView,
-    QueueView, RpcError, ShardView, SimulatedBlock, StageCount, StringTensor, Traced, Tracer,
+    QueueView, RpcError, ShardView, SimulatedBlock, StageCount, StorageRangeView, StringTensor,
+    Traced, Tracer,
 };
 use penstock_rules::ids::{Height, Igas, RequestKey, TxHash};
 use penstock_rules::model::ModelInfo;
@@ -294,6 +295,18 @@ impl ChainReader for Gateway {
             nodes: proof.nodes,
             slots: proof.slots,
         })
+    }
+
+    async fn storage_range(
+        &self,
+        block: Arc<ChainBlock>,
+        index: usize,
+        address: Address,
+        start: B256,
+        limit: usize,
+    ) -> Result<StorageRangeView, RpcError> {
+        self.run_storage_range(block, index, (address, start, limit))
+            .await
     }
 
     fn next_base_fee(&self) -> u64 {

@@ -3,13 +3,13 @@
 use super::Gateway;
 use super::calls::{Kind, failed};
 use alloy_eips::eip2930::{AccessList, AccessListItem};
-use alloy_primitives::U256;
+use alloy_primitives::{Address, B256, U256};
 use alloy_rpc_types_eth::{AccessListResult, TransactionRequest};
 use penstock_evm::{
-    Backend, BlockToTrace, CallOutcome, ChainSpec, TraceError, create_access_list, trace_block,
-    trace_call,
+    Backend, BlockToTrace, CallOutcome, ChainSpec, StorageRange, TraceError, create_access_list,
+    storage_range, trace_block, trace_call,
 };
-use penstock_rpc::{At, ChainBlock, Only, Overrides, RpcError, Traced, Tracer};
+use penstock_rpc::{At, ChainBlock, Only, Overrides, RpcError, StorageRangeView, Traced, Tracer};
 use penstock_rules::ids::Height;
 use std::sync::Arc;
 
@@ -63,6 +63,27 @@ impl Gateway {
             blocking(move || trace_block(&to_trace(&block, &*state, &spec), only, &tracer));
         let seen = traced.await?.map_err(error)?;
         Ok(seen.into_iter().map(from).collect())
+    }
+
+    /// `debug_storageRangeAt`.
+    pub(super) async fn run_storage_range(
+        &self,
+        block: Arc<ChainBlock>,
+        index: usize,
+        range: (Address, B256, usize),
+    ) -> Result<StorageRangeView, RpcError> {
+        let Some(parent) = block.header.number.checked_sub(1).map(Height) else {
+            return Err(RpcError::GenesisTrace);
+        };
+        let chain = self.blocks.state(parent).ok_or(RpcError::NoProof(parent))?;
+        let _place = self.trace_place().await?;
+        let spec = self.head().chain.spec.clone();
+        let work = blocking(move || {
+            let block = to_trace(&block, &chain.state, &spec);
+            storage_range(&block, &chain.state, index, range)
+        });
+        let StorageRange { slots, next } = work.await?.map_err(error)?;
+        Ok(StorageRangeView { slots, next })
     }
 
     /// `eth_createAccessList`.

@@ -1,4 +1,4 @@
-//! `debug_`: geth's tracers, and what the chain holds as raw bytes. A block is traced by executing it again from its
+//! `debug_`: geth's tracers, what the chain holds as raw bytes, and storage in parts. A block is traced by executing it again from its
 //! parent's state and its witness, so old blocks need no shard; blocks whose parent's state is no longer kept can't be.
 
 use crate::api::{Api, Table};
@@ -6,22 +6,77 @@ use crate::convert;
 use crate::errors::RpcError;
 use crate::eth::call::{self, Answers};
 use crate::eth::read;
-use crate::params::Args;
-use crate::reader::{ChainBlock, Only, Overrides, Traced, Tracer};
+use crate::params::{Args, Count};
+use crate::reader::{ChainBlock, Only, Overrides, StorageRangeView, Traced, Tracer};
 use alloy_consensus::{Block, BlockBody, TxEnvelope};
 use alloy_eips::{BlockId, Encodable2718};
-use alloy_primitives::{B256, Bytes};
+use alloy_primitives::{B256, Bytes, U256};
 use alloy_rlp::{Decodable, Encodable};
 use alloy_rpc_types_trace::geth::{
     GethDebugTracingCallOptions, GethDebugTracingOptions, GethTrace, TraceResult,
 };
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Adds the methods.
 pub fn register(table: &mut Table) {
     tracers(table);
     raw(table);
+    table.add("debug_storageRangeAt", async |api, args| {
+        let block = named(&api, &args).await?;
+        let (Count(index), address) = (args.need(1)?, args.need(2)?);
+        let start = first_key(&args.need::<Bytes>(3)?)?;
+        let Count(limit) = args.need(4)?;
+        let limit = usize::try_from(limit).unwrap_or(SLOTS_MAX).min(SLOTS_MAX);
+        let index = usize::try_from(index).unwrap_or(usize::MAX);
+        let range = api
+            .reader
+            .storage_range(block, index, address, start, limit);
+        range.await.map(StorageRange::from)
+    });
+}
+
+/// Slots of one answer at most: some 200 kB. The next part begins at its `nextKey`.
+const SLOTS_MAX: usize = 1_024;
+
+/// The first hashed key that begins with these bytes.
+fn first_key(prefix: &[u8]) -> Result<B256, RpcError> {
+    if prefix.len() > B256::len_bytes() {
+        return Err(RpcError::InvalidArgument {
+            index: 3,
+            reason: format!("a hashed key has 32 bytes, not {}", prefix.len()),
+        });
+    }
+    Ok(B256::right_padding_from(prefix))
+}
+
+/// Part of an account's storage, in geth's form.
+#[derive(Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct StorageRange {
+    /// By hashed key.
+    storage: BTreeMap<B256, StorageEntry>,
+    next_key: Option<B256>,
+}
+
+#[derive(Clone, Serialize)]
+struct StorageEntry {
+    key: B256,
+    value: B256,
+}
+
+impl From<StorageRangeView> for StorageRange {
+    fn from(range: StorageRangeView) -> Self {
+        let entry = |(hashed, slot, value): (B256, U256, U256)| {
+            let (key, value) = (slot.into(), value.into());
+            (hashed, StorageEntry { key, value })
+        };
+        Self {
+            storage: range.slots.into_iter().map(entry).collect(),
+            next_key: range.next,
+        }
+    }
 }
 
 fn tracers(table: &mut Table) {

@@ -52,7 +52,7 @@ pub use reader::{
     AnswerView, At, BlockDataError, BloomTest, ChainBlock, ChainReader, ConsumedView, Given,
     InferenceView, KeptView, MarketView, NumberTensor, Only, Overrides, PendingTx, PoolEntry,
     ProofView, QueueView, RequestView, ShardView, SimulatedBlock, SimulatedCall, StageCount,
-    StringTensor, Traced, Tracer,
+    StorageRangeView, StringTensor, Traced, Tracer,
 };
 pub use server::{ServeError, ServerConfig, ServerHandle, serve};
 pub use submitter::TxSubmitter;

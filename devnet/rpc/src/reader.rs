@@ -420,6 +420,15 @@ pub struct ProofView {
     pub slots: Vec<(U256, Vec<Bytes>)>,
 }
 
+/// Part of an account's storage, in the order of its trie.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StorageRangeView {
+    /// Hashed key, slot, value.
+    pub slots: Vec<(B256, U256, U256)>,
+    /// The hashed key that follows; none after the last.
+    pub next: Option<B256>,
+}
+
 /// Says whether a block with this bloom may hold what is looked for.
 pub type BloomTest = Box<dyn Fn(&Bloom) -> bool + Send>;
 
@@ -546,6 +555,17 @@ pub trait ChainReader: Send + Sync + 'static {
         slots: Vec<U256>,
         at: At,
     ) -> Result<ProofView, RpcError>;
+
+    /// An account's slots by hashed key, from `start` on, as they are when the transaction at `index` of a block begins:
+    /// [`RpcError::NoProof`] where the tries are no longer kept.
+    async fn storage_range(
+        &self,
+        block: Arc<ChainBlock>,
+        index: usize,
+        address: Address,
+        start: B256,
+        limit: usize,
+    ) -> Result<StorageRangeView, RpcError>;
 
     /// Base fee of the next block, wei per gas.
     fn next_base_fee(&self) -> u64;

@@ -61,28 +61,19 @@ ots_traceTransaction ots_getInternalOperations ots_getContractCreator ots_getHea
 trace_replayTransaction trace_block trace_transaction trace_filter trace_call eth_callMany eth_getRawTransactionByHash
 eth_getRawTransactionByBlockNumberAndIndex eth_getRawTransactionByBlockHashAndIndex eth_getUncleCountByBlockNumber
 eth_getUncleCountByBlockHash eth_getUncleByBlockNumberAndIndex eth_getUncleByBlockHashAndIndex anvil_reorg
-anvil_rollback anvil_dealERC20 anvil_dealErc20 anvil_setERC20Allowance
+anvil_rollback anvil_dealERC20 anvil_dealErc20 anvil_setERC20Allowance debug_storageRangeAt admin_nodeInfo admin_peers
 ";
 
 /// Methods that other nodes have and this one does not, and why. `devnet/docs/rpc.md` says the same.
-const MISSING: [(&str, &str); 5] = [
+const MISSING: [(&str, &str); 2] = [
     (
         "testing_buildBlockV1",
         "a block here has a witness, which no engine API carries",
     ),
     (
-        "debug_storageRangeAt",
-        "storage is kept by slot, not in the order of hashed keys",
-    ),
-    (
         "debug_executionWitness",
-        "state is kept flat; blocks re-execute from pipe_getWitness",
+        "an executor that has the trie's nodes alone can't run inference; blocks re-execute from pipe_getWitness",
     ),
-    (
-        "admin_nodeInfo",
-        "there are no peers; anvil_nodeInfo and /status say what there is",
-    ),
-    ("admin_peers", "there are no peers: processes meet on a bus"),
 ];
 
 #[tokio::test]

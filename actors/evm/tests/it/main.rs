@@ -9,6 +9,7 @@ mod dev;
 mod discovery;
 mod kinds;
 mod proofs;
+mod range;
 mod simulate;
 mod statetest;
 mod tampering;

@@ -12,8 +12,8 @@ use async_trait::async_trait;
 use penstock_rpc::{
     AnswerView, At, BloomTest, ChainBlock, ChainReader, ConsumedView, Given, InferenceView,
     KeptView, MarketView, NumberTensor, Only, Overrides, PendingTx, PoolEntry, ProofView,
-    QueueView, RequestView, RpcError, ShardView, SimulatedBlock, SimulatedCall, StageCount, Traced,
-    Tracer,
+    QueueView, RequestView, RpcError, ShardView, SimulatedBlock, SimulatedCall, StageCount,
+    StorageRangeView, Traced, Tracer,
 };
 use penstock_rules::ids::{Height, Igas, Micros, ModelHash, RequestKey, ShardId, TxHash};
 use penstock_rules::message::ShardHello;
@@ -281,6 +281,32 @@ impl ChainReader for FakeChain {
             slots: values,
             ..ProofView::default()
         })
+    }
+
+    /// Two slots, whatever the account: what the true chain holds is tested where it is.
+    async fn storage_range(
+        &self,
+        block: Arc<ChainBlock>,
+        index: usize,
+        _: Address,
+        start: B256,
+        limit: usize,
+    ) -> Result<StorageRangeView, RpcError> {
+        if index >= block.transactions.len().max(1) {
+            return Err(RpcError::Trace("transaction index out of range".into()));
+        }
+        let slot = |n| {
+            (
+                B256::repeat_byte(n),
+                U256::from(n),
+                U256::from(n) * U256::from(10),
+            )
+        };
+        let all = [slot(1), slot(2)].into_iter();
+        let mut slots: Vec<_> = all.filter(|(key, ..)| *key >= start).collect();
+        let next = slots.get(limit).map(|(key, ..)| *key);
+        slots.truncate(limit);
+        Ok(StorageRangeView { slots, next })
     }
 
     fn next_base_fee(&self) -> u64 {
