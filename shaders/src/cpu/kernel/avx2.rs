@@ -109,8 +109,7 @@ fn transpose(from: &Square, to: &mut Square) {
                 _mm256_unpackhi_epi64(ab_high, cd_high),
             ]
         });
-        for j in 0..4 {
-            let (a, b) = (fours[0][j], fours[1][j]);
+        for (j, (&a, &b)) in fours[0].iter().zip(&fours[1]).enumerate() {
             for (column, value) in [
                 (j, _mm256_permute2x128_si256::<0x20>(a, b)),
                 (4 + j, _mm256_permute2x128_si256::<0x31>(a, b)),

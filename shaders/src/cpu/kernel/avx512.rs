@@ -122,7 +122,7 @@ fn transpose(from: &Square, to: &mut Square) {
         ]
     });
     for j in 0..4 {
-        let [a, b, c, d] = [fours[0][j], fours[1][j], fours[2][j], fours[3][j]];
+        let [a, b, c, d] = fours.map(|part| part[j]);
         // Parts 0 and 2, and 1 and 3, of two each.
         let ab = _mm512_shuffle_i32x4::<0b10_00_10_00>(a, b);
         let ab_odd = _mm512_shuffle_i32x4::<0b11_01_11_01>(a, b);
