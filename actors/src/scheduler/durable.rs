@@ -174,3 +174,115 @@ impl Handler<Remembered> for SchedulerActor {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::boot;
+    use crate::chain::chain;
+    use crate::scheduler::{SchedulerConfig, start};
+    use crate::shell;
+    use alloy_primitives::{Address, B256};
+    use penstock_evm::{ChainSpec, Genesis};
+    use penstock_rules::ids::Igas;
+    use penstock_rules::producer::Timetable;
+    use penstock_rules::scheduler::{Config, Included};
+    use penstock_store::Store;
+    use penstock_wire::{Transport, memory};
+
+    /// What the scheduler knows of senders.
+    #[derive(Message)]
+    #[rtype(result = "Reputation")]
+    struct Ask;
+
+    impl Handler<Ask> for SchedulerActor {
+        type Result = MessageResult<Ask>;
+
+        fn handle(&mut self, _: Ask, _: &mut Self::Context) -> Self::Result {
+            MessageResult(self.machine.reputation(now()))
+        }
+    }
+
+    /// As if it was last written long ago.
+    #[derive(Message)]
+    #[rtype(result = "()")]
+    struct Write;
+
+    impl Handler<Write> for SchedulerActor {
+        type Result = ();
+
+        fn handle(&mut self, _: Write, ctx: &mut Self::Context) {
+            self.durable.written = Micros(0);
+            self.keep_reputation(ctx);
+        }
+    }
+
+    async fn written(transport: &Transport) -> Vec<Reputation> {
+        let items = transport
+            .results
+            .replay(Seq(1), 100)
+            .await
+            .expect("a queue");
+        let found = items.iter().filter_map(|item| decode(&item.bytes).ok());
+        found.collect()
+    }
+
+    /// Looks again until it is so: all else would be a wait without end.
+    async fn until(what: &str, mut look: impl AsyncFnMut() -> bool) {
+        for _ in 0..1_000 {
+            if look().await {
+                return;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        panic!("not in ten seconds: {what}");
+    }
+
+    #[actix_rt::test]
+    async fn who_takes_over_knows_what_senders_paid_and_one_word_of_it_is_kept() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = Store::open(folder.path(), Default::default()).expect("a store");
+        let genesis = Genesis {
+            spec: ChainSpec::default(),
+            timestamp: 1_000,
+            alloc: Default::default(),
+            owner: Address::ZERO,
+            shards: Vec::new(),
+            models: Vec::new(),
+        };
+        let head = boot::open(&store, &genesis).expect("a chain");
+        let (_publisher, handle) = chain(head);
+        let transport = memory::volatile().await.expect("a transport");
+        let config = SchedulerConfig {
+            machine: Config::default(),
+            timetable: Timetable::AtOnce,
+            decisions: None,
+        };
+        let begin = || start(config.clone(), transport.clone(), handle.clone(), None);
+
+        let first = begin();
+        for (round, sender) in [(1, 7), (2, 8)] {
+            let included = Event::Included(Included {
+                id: B256::repeat_byte(sender),
+                sender: Address::repeat_byte(sender),
+                igas: Igas(5_000),
+                keys: Vec::new(),
+            });
+            first.send(Input(included)).await.expect("it runs");
+            first.send(Write).await.expect("it runs");
+            let newest = async || {
+                let all = written(&transport).await;
+                all.len() == 1 && all[0].accounts.len() == round
+            };
+            until("the newest alone is kept", newest).await;
+        }
+        let known = first.send(Ask).await.expect("it runs");
+        assert_eq!(known.accounts.len(), 2);
+        shell::stop(&first).await;
+
+        let second = begin();
+        let told = async || second.send(Ask).await.expect("it runs") == known;
+        until("the next scheduler knows the same", told).await;
+        shell::stop(&second).await;
+    }
+}
