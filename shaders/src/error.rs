@@ -46,6 +46,10 @@ pub enum LoadError {
         /// What about it.
         reason: String,
     },
+    /// A numeric mode that the engine does not have. `fast` (native floats) is one: its bits are the device's, so it has no
+    /// place in a chain's state.
+    #[error("unsupported: mode {0:?}; there are exact24, exact16 and int8")]
+    Mode(String),
     /// A value that breaks the graph's rules.
     #[error("value {name:?} is invalid: {reason}")]
     Value {

@@ -63,10 +63,14 @@ fn walk(graph: &GraphProto, counts: &mut BTreeMap<(String, String), usize>) {
 #[must_use]
 pub fn with_mode(onnx: &[u8], mode: Mode) -> Vec<u8> {
     // Messages of one type that stand one behind the other are one message: repeated fields are joined.
+    with_mode_named(onnx, mode.name())
+}
+
+fn with_mode_named(onnx: &[u8], name: &str) -> Vec<u8> {
     let addition = ModelProto {
         metadata_props: vec![StringStringEntryProto {
             key: Some(Mode::KEY.to_owned()),
-            value: Some(mode.name().to_owned()),
+            value: Some(name.to_owned()),
         }],
         ..ModelProto::default()
     };
@@ -76,6 +80,19 @@ pub fn with_mode(onnx: &[u8], mode: Mode) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn modes_without_defined_bits_are_refused_by_name() {
+        let file = include_bytes!("../tests/fixtures/mlp/model.onnx");
+        for name in ["fast", "exact32", ""] {
+            let refusal = crate::Model::load(&with_mode_named(file, name), &Limits::default());
+            assert_eq!(refusal.err(), Some(LoadError::Mode(name.to_owned())));
+        }
+        for mode in [Mode::Exact24, Mode::Exact16, Mode::Int8] {
+            let model = crate::Model::load(&with_mode(file, mode), &Limits::default());
+            assert_eq!(model.map(|m| m.mode()), Ok(mode));
+        }
+    }
 
     #[test]
     fn what_the_engine_has_is_told_from_what_it_has_not() {

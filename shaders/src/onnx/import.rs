@@ -109,12 +109,7 @@ fn mode(model: &ModelProto) -> Result<Mode, LoadError> {
     let Some(entry) = chosen else {
         return Ok(Mode::default());
     };
-    Mode::from_name(entry.value()).ok_or_else(|| {
-        value_error(
-            Mode::KEY,
-            format!("mode {:?} is not supported", entry.value()),
-        )
-    })
+    Mode::from_name(entry.value()).ok_or_else(|| LoadError::Mode(entry.value().to_owned()))
 }
 
 fn domain(name: &str) -> String {
