@@ -73,6 +73,25 @@ async fn the_demo_gives_equal_outcomes_on_every_transport_and_backend() {
     }
 }
 
+#[test]
+fn a_model_that_is_run_on_all_backends_has_one_hash_for_each_and_they_are_equal() {
+    if !gpu_is_here() {
+        return;
+    }
+    let file = penstock_tests::harness::repository().join("devnet/models/forecast.onnx");
+    let said = penstock(&["model", "run", &file.to_string_lossy(), "--backend", "all"]);
+    let outcomes: Vec<(&str, &str)> = said
+        .lines()
+        .filter_map(|line| line.strip_prefix("outcome")?.trim().split_once(' '))
+        .collect();
+    let on = |name: &str| outcomes.iter().any(|(_, on)| on.starts_with(name));
+    assert!(on("(cpu") && on("(cpu portable") && on("(gpu"), "{said}");
+    assert!(
+        outcomes.iter().all(|(hash, _)| *hash == outcomes[0].0),
+        "{said}"
+    );
+}
+
 #[tokio::test]
 async fn the_demo_says_what_is_wrong_with_its_devnet() {
     let output = std::process::Command::new(penstock_tests::harness::binary())

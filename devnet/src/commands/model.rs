@@ -4,10 +4,11 @@ use super::bench::Format;
 use crate::cli::{ModelCommand, NumericMode, RunBackend};
 use crate::model_input;
 use crate::models::LoadedModel;
+use alloy_primitives::B256;
 use eyre::{WrapErr, bail, eyre};
 use penstock_rules::model::Port;
 use penstock_rules::request::Outcome;
-use penstock_rules::tensor;
+use penstock_rules::tensor::{self, Tensor};
 use penstock_shaders::verify::{ArgMax, Case, Tolerance, Verdict};
 use penstock_shaders::{Executor, Limits, Mode, cpu, cpu_portable, gpu, survey};
 use std::collections::BTreeMap;
@@ -237,28 +238,46 @@ fn calibrate(files: &[PathBuf]) -> eyre::Result<()> {
 fn run_model(file: &Path, inputs: &[String], backend: RunBackend) -> eyre::Result<()> {
     let loaded = LoadedModel::read(file, None)?;
     let tensors = model_input::read(&loaded.info().signature.inputs, inputs)?;
-    let mut hashes = Vec::new();
-    for mut executor in executors(backend)? {
+    compare(&loaded, &tensors, executors(backend)?)
+}
+
+/// Runs one request on each of `executors`, and prints what came out and the hash of each.
+///
+/// # Errors
+/// Where an executor fails, or gives another outcome than the first.
+fn compare(
+    loaded: &LoadedModel,
+    tensors: &[Tensor],
+    executors: Vec<Box<dyn Executor>>,
+) -> eyre::Result<()> {
+    let mut first: Option<(B256, String)> = None;
+    let mut differ = Vec::new();
+    for mut executor in executors {
         let name = executor.name();
         executor
             .prepare(&loaded.model)
             .wrap_err_with(|| format!("{name} can't hold the model"))?;
         let outcomes = executor
-            .run(&loaded.model.hash(), std::slice::from_ref(&tensors))
+            .run(&loaded.model.hash(), &[tensors.to_vec()])
             .wrap_err_with(|| format!("{name} failed"))?;
         let outcome = outcomes
             .first()
             .ok_or_else(|| eyre!("{name} gave no outcome"))?;
-        if hashes.is_empty() {
-            print_outcome(outcome)?;
+        let hash = outcome.hash();
+        match &first {
+            None => print_outcome(outcome)?,
+            Some((expect, _)) if *expect != hash => differ.push(name.clone()),
+            Some(_) => {}
         }
-        println!("outcome   {} ({name})", outcome.hash());
-        hashes.push(outcome.hash());
+        println!("outcome   {hash} ({name})");
+        first.get_or_insert((hash, name));
     }
-    if hashes.windows(2).any(|pair| pair[0] != pair[1]) {
-        bail!("backends differ");
+    match first {
+        Some((_, name)) if !differ.is_empty() => {
+            bail!("backends differ: {} from {name}", differ.join(", "))
+        }
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 fn print_outcome(outcome: &Outcome) -> eyre::Result<()> {
@@ -276,4 +295,59 @@ fn print_outcome(outcome: &Outcome) -> eyre::Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use penstock_rules::ids::ModelHash;
+    use penstock_shaders::{EngineError, Model, PrepareError};
+    use std::sync::Arc;
+
+    /// A backend with one wrong bit in every answer.
+    struct Wrong(Box<dyn Executor>);
+
+    impl Executor for Wrong {
+        fn name(&self) -> String {
+            "wrong".into()
+        }
+
+        fn prepare(&mut self, model: &Arc<Model>) -> Result<(), PrepareError> {
+            self.0.prepare(model)
+        }
+
+        fn run(
+            &mut self,
+            model: &ModelHash,
+            inputs: &[Vec<Tensor>],
+        ) -> Result<Vec<Outcome>, EngineError> {
+            let mut outcomes = self.0.run(model, inputs)?;
+            for outcome in &mut outcomes {
+                if let Outcome::Output(bytes) = outcome {
+                    let mut wrong = bytes.to_vec();
+                    *wrong.last_mut().expect("an output has bytes") ^= 1;
+                    *bytes = wrong.into();
+                }
+            }
+            Ok(outcomes)
+        }
+    }
+
+    fn risk() -> (LoadedModel, Vec<Tensor>) {
+        let file = include_bytes!("../../models/risk.onnx").to_vec();
+        let loaded = LoadedModel::new("risk", file).expect("it loads");
+        let tensors = model_input::read(&loaded.info().signature.inputs, &[]).expect("zeros");
+        (loaded, tensors)
+    }
+
+    #[test]
+    fn backends_that_agree_are_fine_and_one_that_differs_is_named() {
+        let (loaded, tensors) = risk();
+        let agree = vec![cpu(), cpu_portable()];
+        compare(&loaded, &tensors, agree).expect("the same bits");
+        let differ: Vec<Box<dyn Executor>> = vec![cpu(), Box::new(Wrong(cpu())), cpu_portable()];
+        let error = compare(&loaded, &tensors, differ).expect_err("a wrong bit");
+        let text = error.to_string();
+        assert!(text.contains("differ: wrong from cpu"), "{text}");
+    }
 }
