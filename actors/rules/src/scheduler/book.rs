@@ -344,12 +344,15 @@ impl Scheduler {
                 (other.nonce, other.id) < place
             });
             lane.insert(at, slot);
+            // Who was its sender's first may be no more.
+            self.index.touch(lane[lane.len().min(2) - 1]);
         }
         if let Some(verdict) = self.plan.verdicts.get_mut(slot as usize) {
             *verdict = Verdict::Nothing;
         }
         self.problem.gangs[slot as usize] = candidate;
         self.waiting[slot as usize] = Some(waiting);
+        self.index.touch(slot);
         slot
     }
 
@@ -409,7 +412,12 @@ impl Scheduler {
         if let Some(deadline) = candidate.deadline {
             self.call_ends.remove(&(deadline, candidate.id));
         }
-        self.problem.lanes[candidate.sender as usize].retain(|&g| g != slot);
+        let lane = &mut self.problem.lanes[candidate.sender as usize];
+        lane.retain(|&g| g != slot);
+        self.index.touch(slot);
+        if let Some(&first) = lane.first() {
+            self.index.touch(first);
+        }
         if let Some(sender) = self.senders.get_mut(&waiting.sender) {
             sender.gangs -= 1;
             sender.calls -= u32::from(waiting.class == Class::Call);
@@ -502,6 +510,10 @@ impl Scheduler {
             // Whoever failed may try again: there is nobody else.
             entry.failed = 0;
         }
+        if state.copies != copies as u32 {
+            let waiters = entry.waiters.iter();
+            waiters.for_each(|&gang| self.index.touch(gang));
+        }
         state.copies = copies as u32;
         state.barred = barred | entry.failed;
         state.ready_at = ready;
@@ -519,6 +531,7 @@ impl Scheduler {
         for gang in waiters {
             let needs = &mut self.problem.gangs[gang as usize].needs;
             needs.retain(|&key| key != slot);
+            self.index.touch(gang);
             if needs.is_empty() {
                 self.park(gang);
                 self.drop_gang(gang, effects);

@@ -76,7 +76,7 @@ impl Cache {
                     .entries
                     .values()
                     .map(|(_, s)| s.outcome.len() + ENTRY_BYTES)
-                    .sum()
+                    .sum::<usize>()
     }
 }
 

@@ -38,6 +38,9 @@ impl Scheduler {
     /// Names the rule and what breaks it.
     pub fn check_plan(&self) -> Result<(), String> {
         let (p, plan) = (&self.problem, &self.plan);
+        if !self.index.is_true(p) {
+            return Err("I14: the index of gangs is not what the problem says".into());
+        }
         if !plan.board.adds_up(p) {
             return Err("I4: loads are not what the batches add up to".into());
         }

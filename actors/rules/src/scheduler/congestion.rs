@@ -87,20 +87,18 @@ impl Scheduler {
         let capacity = Micros(live.saturating_mul(problem.slot()));
         let mut buckets = vec![0u64; STEPS];
         let mut waiting = 0;
-        let ranks = &self.plan.ranks;
-        for ((gang, verdict), (_, micros)) in
-            problem.gangs.iter().zip(&self.plan.verdicts).zip(ranks)
-        {
+        let (plan, index) = (&self.plan, &self.index);
+        for (slot, gang) in (0..plan.verdicts.len() as u32).zip(&problem.gangs) {
             // Calls pay nothing, and what no shard serves takes nobody's time.
-            let Verdict::Deferred(reason) = verdict else {
+            let Verdict::Deferred(reason) = plan.verdict(index, slot) else {
                 continue;
             };
-            if !gang.live || gang.call || *reason == Reason::NoShard {
+            if !gang.live || gang.call || reason == Reason::NoShard {
                 continue;
             }
             waiting += 1;
             let bucket = &mut buckets[step(gang.value, gang.igas)];
-            *bucket = bucket.saturating_add(*micros);
+            *bucket = bucket.saturating_add(plan.asks(index, slot));
         }
         let filled = buckets
             .iter()

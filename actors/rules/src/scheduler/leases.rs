@@ -211,6 +211,7 @@ impl Scheduler {
                 continue;
             };
             candidate.started = true;
+            self.index.touch(gang);
             if self.plan.verdicts.get(gang as usize) == Some(&Verdict::Placed(Pass::This))
                 && !candidate.committed
                 && candidate.needs.iter().all(in_time)

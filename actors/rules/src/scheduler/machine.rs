@@ -34,6 +34,7 @@ impl Scheduler {
             fenced: false,
             problem,
             plan: Plan::default(),
+            index: policy::Index::default(),
             planned_at: Micros(0),
             built: Height(0),
             dirty: false,
@@ -234,8 +235,10 @@ impl Scheduler {
     fn report(&mut self, effects: &mut Vec<Effect>) {
         let plan = &self.plan;
         let mut ahead = vec![0u64; 1 << (64 - RANK_SHIFT)];
-        for (gang, verdict) in plan.verdicts.iter().enumerate() {
-            if let (Verdict::Deferred(_), Some(&(rank, cost))) = (verdict, plan.ranks.get(gang)) {
+        let (p, index) = (&self.problem, &self.index);
+        for gang in 0..plan.verdicts.len() as u32 {
+            if let Verdict::Deferred(_) = plan.verdicts[gang as usize] {
+                let (rank, cost) = plan.standing(p, index, gang);
                 let bucket = &mut ahead[(rank >> RANK_SHIFT) as usize];
                 *bucket = bucket.saturating_add(cost);
             }
@@ -247,13 +250,13 @@ impl Scheduler {
         }
         let live = self.problem.shards.iter().filter(|s| s.live).count() as u64;
         let per_block = live.saturating_mul(self.problem.slot());
-        for (gang, verdict) in plan.verdicts.iter().enumerate() {
+        for gang in 0..plan.verdicts.len() {
             let (Verdict::Deferred(reason), Some(Some(waiting))) =
-                (*verdict, self.waiting.get_mut(gang))
+                (plan.verdict(index, gang as u32), self.waiting.get_mut(gang))
             else {
                 continue;
             };
-            let rank = plan.ranks.get(gang).map_or(0, |r| r.0);
+            let (rank, _) = plan.standing(p, index, gang as u32);
             let blocks = match reason {
                 Reason::NoShard => 0,
                 _ if per_block == 0 => 0,
@@ -306,13 +309,14 @@ impl Scheduler {
             let Some(&slot) = self.by_gang.get(&id) else {
                 continue;
             };
-            let cost = self.plan.ranks.get(slot as usize).map_or(0, |r| r.1);
+            let cost = self.plan.asks(&self.index, slot);
             if cost == 0 || cost > largest || self.tickets_held + cost > room {
                 continue;
             }
             if let Some(waiting) = &mut self.waiting[slot as usize] {
                 waiting.ticket = Some(cost);
                 self.problem.gangs[slot as usize].due = Some(due);
+                self.index.touch(slot);
                 self.tickets_held += cost;
                 self.figures.tickets += 1;
                 given.push((arrival, id));
@@ -383,7 +387,7 @@ impl Scheduler {
     /// The full plan.
     fn replan(&mut self, now: Micros, effects: &mut Vec<Effect>) {
         self.refresh_ready(now);
-        self.plan = policy::plan(&self.problem);
+        policy::replan(&self.problem, &mut self.index, &mut self.plan);
         for (lane, &price) in self.problem.shards.iter_mut().zip(&self.plan.prices) {
             lane.price = price;
         }
@@ -397,9 +401,11 @@ impl Scheduler {
                     .as_ref()
                     .map_or_else(RequestKey::default, |e| e.key)
             };
+            let mut whole = self.plan.clone();
+            whole.complete(&self.problem, &self.index);
             let decision = Decision::Planned {
                 height: self.problem.height,
-                digest: self.plan.digest(&self.problem, name),
+                digest: whole.digest(&self.problem, name),
                 placed: self.plan.placed,
                 deferred: self.plan.deferred,
             };
@@ -407,10 +413,8 @@ impl Scheduler {
         }
         // That no shard serves a model is told at once: waiting does not help, loading it does.
         self.short.clear();
-        for (gang, verdict) in self.plan.verdicts.iter().enumerate() {
-            if *verdict != Verdict::Deferred(Reason::NoShard) {
-                continue;
-            }
+        for gang in self.plan.unserved(&self.index) {
+            let gang = gang as usize;
             for &key in &self.problem.gangs[gang].needs {
                 let state = &self.problem.keys[key as usize];
                 let hosts = self.problem.hosts(state.model) & !state.barred;

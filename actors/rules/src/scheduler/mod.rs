@@ -301,6 +301,8 @@ pub struct Scheduler {
     /// The live problem: kept up to date by every event, read by every plan.
     problem: Problem,
     plan: Plan,
+    /// What plans know of gangs: told of every change.
+    index: policy::Index,
     planned_at: Micros,
     /// The head. The block after it is planned for, until that stops taking results; then the one after that.
     built: Height,

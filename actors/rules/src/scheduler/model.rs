@@ -6,12 +6,12 @@
 
 use super::Policy;
 use super::limits::{MARGIN_SIGMAS, PRICE_ONE};
-use super::policy::Board;
+use super::policy::{Board, Index, Outbid};
 use crate::ids::{Height, Micros, ModelHash, RequestKey, ShardId};
 use crate::message::Class;
 use crate::tx::Reason;
 use alloy_primitives::{B256, Keccak256};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 /// A slot that is none.
 pub const NONE: u32 = u32::MAX;
@@ -197,6 +197,18 @@ pub enum Verdict {
     Deferred(Reason),
 }
 
+/// It waits, and nobody looked at it: [`Plan::verdict`] says what it is told.
+pub(crate) const BLANK: Verdict = Verdict::Deferred(Reason::Outbid(0));
+
+/// Microseconds of a request, or of several.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Time {
+    /// At the least mean over the shards that serve it.
+    pub(crate) plain: u64,
+    /// At shadow prices.
+    pub(crate) priced: u64,
+}
+
 /// What is to be done, in which order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
@@ -204,10 +216,19 @@ pub struct Plan {
     pub(crate) board: Board,
     /// Per shard: batches in the order in which they are to run.
     pub queues: Vec<VecDeque<u32>>,
-    /// Per gang.
+    /// Per gang, as far as gangs were looked at one by one: [`Plan::verdict`] knows the rest. All of them where a plan
+    /// was made anew by [`super::policy::plan`].
     pub verdicts: Vec<Verdict>,
-    /// Per gang: its rank, and microseconds that it asks for.
+    /// Gangs that were given a verdict.
+    pub(crate) decided: Vec<u32>,
+    /// Per gang: its rank, and microseconds that it asks for; [`Plan::standing`] where this is empty.
     pub ranks: Vec<(u64, u64)>,
+    /// Per shape of the index that it was made with: the time that such a gang has left.
+    pub(crate) times: Vec<Time>,
+    /// What gangs are told at which nobody looked.
+    pub(crate) outbid: Outbid,
+    /// Rank and time of gangs that came after it.
+    pub(crate) inserted: BTreeMap<u32, (u64, u64)>,
     /// Per model: the least density that got a place in open competition; the greatest number where none did.
     pub clearing: Vec<u64>,
     /// Per shard: the shadow price that the next plan starts from.
@@ -254,6 +275,17 @@ impl Plan {
         let queue = &mut self.queues[entry.shard as usize];
         let at = queue.partition_point(|&b| batches[b as usize].service_order(problem) <= order);
         queue.insert(at, batch);
+    }
+
+    /// Fills in what gangs are told at which nobody looked, and all ranks.
+    pub(crate) fn complete(&mut self, problem: &Problem, index: &Index) {
+        let gangs = 0..self.verdicts.len() as u32;
+        let verdicts = gangs
+            .clone()
+            .map(|gang| self.verdict(index, gang))
+            .collect();
+        self.ranks = gangs.map(|g| self.standing(problem, index, g)).collect();
+        self.verdicts = verdicts;
     }
 
     /// keccak256 of the plan in terms of hashes alone: equal for equal snapshots, however they came about.

@@ -10,7 +10,7 @@ use std::ops::Range;
 
 impl Planner<'_> {
     /// All that is left of a part of the order, by rank, until the pass is full. Who is over a cap is kept back.
-    pub(super) fn compete(&mut self, order: &mut Order, pass: Pass, part: Range<usize>) {
+    pub(super) fn compete(&mut self, order: &mut Order<'_>, pass: Pass, part: Range<usize>) {
         let p = self.p;
         let (mut at, mut failures) = (part.start, 0);
         let caps = if self.contended() {
@@ -19,8 +19,7 @@ impl Planner<'_> {
             Caps::Lifted
         };
         while at < part.end && failures < FAILURES_MAX && !self.board.all_full(pass) {
-            let heads = &self.heads;
-            let Some(item) = order.get(at, |a, b| order::compare(p, heads, a, b)) else {
+            let Some(item) = order.get(at, self) else {
                 break;
             };
             at += 1;
@@ -28,7 +27,7 @@ impl Planner<'_> {
                 continue;
             }
             if let Some(reason) = self.capped(item.gang, pass, caps) {
-                self.verdicts[item.gang as usize] = Verdict::Deferred(reason);
+                self.say(item.gang, Verdict::Deferred(reason));
                 self.kept_back.push(item);
             } else if self.try_place(item, pass, (false, false, item.rank)) {
                 failures = 0;
@@ -52,7 +51,7 @@ impl Planner<'_> {
                     failures = 0;
                 } else {
                     failures += 1;
-                    self.verdicts[item.gang as usize] = before;
+                    self.say(item.gang, before);
                 }
             }
         }
@@ -63,41 +62,30 @@ impl Planner<'_> {
         if caps == Caps::Lifted {
             return None;
         }
-        let candidate = &self.p.gangs[gang as usize];
-        let cost = self.plain[gang as usize];
+        let (p, candidate) = (self.p, &self.p.gangs[gang as usize]);
+        let cost = self.time(gang).plain;
         // A part of a whole slot, whatever is left of it: what was given in it counts.
         let slots = if pass == Pass::Next { 2 } else { 1 };
         let capacity = self.per_slot * slots;
         let cap = |percent: u64| capacity / 100 * percent;
-        if !self.covered(gang) && self.uncovered.saturating_add(cost) > cap(UNCOVERED_PERCENT) {
+        let covered = self.purse.covers(p, candidate.sender, candidate.igas);
+        if !covered && self.purse.uncovered().saturating_add(cost) > cap(UNCOVERED_PERCENT) {
             return Some(Reason::UnbondedCap);
         }
-        let spent = self.spent[candidate.sender as usize];
+        let spent = self.purse.spent(p, candidate.sender);
         (spent > 0 && spent.saturating_add(cost) > cap(SENDER_PERCENT)).then_some(Reason::SenderCap)
-    }
-
-    /// Whether the sender's credit covers the gang and what this plan has of the sender already.
-    fn covered(&self, gang: u32) -> bool {
-        let candidate = &self.p.gangs[gang as usize];
-        let exposed = self.exposed[candidate.sender as usize];
-        exposed.saturating_add(candidate.igas) <= self.p.rooms[candidate.sender as usize]
     }
 
     /// Counts a gang against the caps.
     pub(super) fn charge(&mut self, gang: u32) {
         let candidate = &self.p.gangs[gang as usize];
-        let cost = self.plain[gang as usize];
-        let spent = &mut self.spent[candidate.sender as usize];
-        *spent = spent.saturating_add(cost);
-        if !self.covered(gang) {
-            self.uncovered = self.uncovered.saturating_add(cost);
-        }
-        let exposed = &mut self.exposed[candidate.sender as usize];
-        *exposed = exposed.saturating_add(candidate.igas);
+        let time = self.time(gang).plain;
+        self.purse
+            .give(self.p, candidate.sender, time, candidate.igas);
     }
 
     fn cleared(&mut self, gang: u32) {
-        let density = order::density(self.p.gangs[gang as usize].value, self.plain[gang as usize]);
+        let density = order::density(self.p.gangs[gang as usize].value, self.time(gang).plain);
         for &key in &self.p.gangs[gang as usize].needs {
             let least = &mut self.clearing[self.p.keys[key as usize].model as usize];
             *least = (*least).min(density);

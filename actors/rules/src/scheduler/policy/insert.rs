@@ -9,8 +9,8 @@ use crate::tx::Reason;
 pub fn insert(problem: &Problem, plan: &mut Plan, gang: u32) {
     if plan.verdicts.len() < problem.gangs.len() {
         plan.verdicts.resize(problem.gangs.len(), Verdict::Nothing);
-        plan.ranks.resize(problem.gangs.len(), (0, 0));
     }
+    plan.decided.push(gang);
     plan.board.grow(problem);
     plan.board.reopen();
     let candidate = &problem.gangs[gang as usize];
@@ -32,7 +32,7 @@ pub fn insert(problem: &Problem, plan: &mut Plan, gang: u32) {
             false,
             order::density(candidate.value, cost),
         );
-        plan.ranks[gang as usize] = (urgency.2, cost);
+        plan.inserted.insert(gang, (urgency.2, cost));
         let first = plan.board.batches.len();
         let mut verdict = None;
         // What the cut of the last full plan would leave out opens no batch between two plans; what is above it opens

@@ -1,8 +1,10 @@
 //! In which order gangs are tried, sorted only as far as the capacity reaches.
 
 use super::Planner;
+use super::merge::Merged;
+use super::standing::rank;
 use crate::scheduler::Policy;
-use crate::scheduler::limits::{PRICE_ONE, TICKET_BLOCKS};
+use crate::scheduler::limits::TICKET_BLOCKS;
 use crate::scheduler::model::{NONE, Problem};
 use std::cmp::Ordering;
 
@@ -52,36 +54,52 @@ pub(crate) const fn price_of(density: u64) -> u128 {
 pub(crate) struct Item {
     pub(crate) rank: u64,
     pub(crate) gang: u32,
+    /// First gang of its sender.
+    pub(crate) head: u32,
     pub(crate) key: u32,
 }
 
-/// Items by descending rank, ties by hash. Sorted lazily: of 100,000 pending, some thousands have a chance.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Order {
+/// Items by descending rank, ties by hash: only as many as are asked for are put in order.
+#[derive(Debug)]
+pub(super) enum Order<'p> {
+    /// They are all there.
+    Listed(Listed),
+    /// They are found in the index.
+    Merged(Merged<'p>),
+}
+
+impl Order<'_> {
+    pub(super) fn get(&mut self, at: usize, planner: &Planner<'_>) -> Option<Item> {
+        match self {
+            Self::Listed(listed) => listed.get(planner.p, at),
+            Self::Merged(merged) => merged.get(at, planner),
+        }
+    }
+}
+
+/// Items that are sorted lazily: of 100,000 pending, some thousands have a chance.
+#[derive(Debug)]
+pub(super) struct Listed {
     items: Vec<Item>,
     sorted: usize,
 }
 
-impl Order {
-    pub(crate) const fn new(items: Vec<Item>) -> Self {
+impl Listed {
+    pub(super) const fn new(items: Vec<Item>) -> Self {
         Self { items, sorted: 0 }
     }
 
-    pub(crate) fn get(
-        &mut self,
-        at: usize,
-        compare: impl Fn(&Item, &Item) -> Ordering,
-    ) -> Option<Item> {
+    fn get(&mut self, p: &Problem, at: usize) -> Option<Item> {
         if at >= self.sorted && at < self.items.len() {
             let rest = &mut self.items[self.sorted..];
             let chunk = CHUNK.max(self.sorted);
             let count = if chunk < rest.len() {
-                rest.select_nth_unstable_by(chunk, &compare);
+                rest.select_nth_unstable_by(chunk, |a, b| compare(p, a, b));
                 chunk
             } else {
                 rest.len()
             };
-            rest[..count].sort_unstable_by(&compare);
+            rest[..count].sort_unstable_by(|a, b| compare(p, a, b));
             self.sorted += count;
         }
         self.items.get(at).copied()
@@ -89,14 +107,14 @@ impl Order {
 }
 
 /// Descending rank; gangs of one sender by nonce, others by hash.
-pub(crate) fn compare(p: &Problem, heads: &[u32], a: &Item, b: &Item) -> Ordering {
+pub(super) fn compare(p: &Problem, a: &Item, b: &Item) -> Ordering {
     b.rank.cmp(&a.rank).then_with(|| {
-        let (ga, gb) = (&p.gangs[a.gang as usize], &p.gangs[b.gang as usize]);
-        let head = |item: &Item| &p.gangs[heads[item.gang as usize] as usize].id;
+        let gang = |item: &Item| &p.gangs[item.gang as usize];
+        let head = |item: &Item| &p.gangs[item.head as usize].id;
         head(a)
             .cmp(head(b))
-            .then(ga.nonce.cmp(&gb.nonce))
-            .then_with(|| ga.id.cmp(&gb.id))
+            .then_with(|| gang(a).nonce.cmp(&gang(b).nonce))
+            .then_with(|| gang(a).id.cmp(&gang(b).id))
             .then_with(|| position(p, a).cmp(&position(p, b)))
     })
 }
@@ -109,60 +127,105 @@ fn position(p: &Problem, item: &Item) -> Option<usize> {
         .position(|&key| key == item.key)
 }
 
+/// A gang's place among those of its sender; none where it stands alone.
+pub(super) fn place_in_lane(p: &Problem, gang: u32) -> Option<(&[u32], usize)> {
+    let lane = p.lanes.get(p.gangs[gang as usize].sender as usize)?;
+    if lane.len() < 2 {
+        return None;
+    }
+    let at = |g: u32| (p.gangs[g as usize].nonce, p.gangs[g as usize].id);
+    let own = at(gang);
+    let guess = lane.partition_point(|&other| at(other) < own);
+    if lane.get(guess) == Some(&gang) {
+        return Some((lane, guess));
+    }
+    let found = lane.iter().position(|&other| other == gang)?;
+    Some((lane, found))
+}
+
+/// What a later nonce is worth: no more than the way to it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Way {
+    value: u128,
+    cost: u64,
+    pub(super) least: u64,
+}
+
+impl Way {
+    /// Before the first.
+    pub(super) const START: Self = Self {
+        value: 0,
+        cost: 0,
+        least: u64::MAX,
+    };
+
+    /// One further.
+    pub(super) fn step(&mut self, value: u128, cost: u64) {
+        self.value = self.value.saturating_add(value);
+        self.cost = self.cost.saturating_add(cost);
+        self.least = self.least.min(density(self.value, self.cost));
+    }
+}
+
 impl Planner<'_> {
-    /// Takes in what a gang has left to be started, counting every need in full, and gives its microseconds at shadow
-    /// prices. One look: of 100,000 gangs each costs a few cache misses.
-    pub(crate) fn look_at(&mut self, gang: u32) -> u64 {
-        let (mut plain, mut priced) = (0u64, 0u128);
-        let (mut open, mut all) = (0, 0);
-        for &key in &self.p.gangs[gang as usize].needs {
-            let state = &self.p.keys[key as usize];
-            let (model, kind) = (state.model as usize, super::kind(state.model));
-            all |= kind;
-            if state.copies > 0 {
-                open |= kind;
-                let time = self.mean[model].saturating_mul(u64::from(state.copies));
-                plain = plain.saturating_add(time);
-                priced += u128::from(time) * u128::from(self.price[model]);
-                self.wanted[model] = self.wanted[model].saturating_add(time);
-                self.copies_most = self.copies_most.max(state.copies);
-            }
+    /// A gang, with its rank under [`Policy::Value`].
+    pub(super) fn item(&self, gang: u32) -> Item {
+        let (rank, head) = rank(self.p, gang, |g| self.time(g));
+        Item {
+            rank,
+            gang,
+            head,
+            key: NONE,
         }
-        let priced = u64::try_from(priced / u128::from(PRICE_ONE)).unwrap_or(u64::MAX);
-        self.plain[gang as usize] = plain;
-        self.priced[gang as usize] = priced;
-        self.kinds[gang as usize] = (open, all);
-        self.demand = self.demand.saturating_add(plain);
-        priced
     }
 
-    /// Ranks of gangs that share a sender: a later nonce is worth no more than the way to it.
-    pub(crate) fn chain(&mut self) {
-        for lane in self.p.lanes.iter().filter(|lane| lane.len() > 1) {
-            let (mut value, mut cost, mut least) = (0u128, 0u64, u64::MAX);
-            let mut before = NONE;
+    /// All items of a policy that is there to be compared with, and the calls apart; ranks of all gangs.
+    pub(super) fn list(&self) -> (Vec<Item>, Vec<Item>, Vec<u64>) {
+        let p = self.p;
+        let mut ranks = vec![0; p.gangs.len()];
+        let mut heads: Vec<u32> = (0..p.gangs.len() as u32).collect();
+        for gang in self.index.all_waiting() {
+            ranks[gang as usize] = self.rank_of(gang);
+        }
+        for lane in p.lanes.iter().filter(|lane| lane.len() > 1) {
+            let mut least = u64::MAX;
             for &gang in lane {
-                let candidate = &self.p.gangs[gang as usize];
-                value = value.saturating_add(candidate.value);
-                cost = cost.saturating_add(self.priced[gang as usize]);
-                self.heads[gang as usize] = lane[0];
-                self.before[gang as usize] = before;
-                before = gang;
-                if matches!(self.p.policy, Policy::Value) {
-                    least = least.min(density(value, cost));
-                } else {
-                    least = least.min(self.rank[gang as usize]);
-                }
-                self.rank[gang as usize] = least;
+                least = least.min(ranks[gang as usize]);
+                ranks[gang as usize] = least;
+                heads[gang as usize] = lane[0];
             }
         }
+        let (mut others, mut calls) = (Vec::new(), Vec::new());
+        for gang in self.index.all_waiting() {
+            let candidate = &p.gangs[gang as usize];
+            let (rank, head) = (ranks[gang as usize], heads[gang as usize]);
+            let item = |rank, key| Item {
+                rank,
+                gang,
+                head,
+                key,
+            };
+            if candidate.call {
+                calls.push(item(rank, NONE));
+            } else if p.policy == Policy::Density {
+                others.extend(candidate.needs.iter().filter_map(|&key| {
+                    let state = &p.keys[key as usize];
+                    let time = self.mean[state.model as usize] * u64::from(state.copies);
+                    let rank = density(candidate.value, time);
+                    (state.copies > 0).then_some(item(rank, key))
+                }));
+            } else {
+                others.push(item(rank, NONE));
+            }
+        }
+        (others, calls, ranks)
     }
 
-    /// The policy's rank of a gang by itself; greater goes first.
-    pub(crate) fn rank_of(&self, gang: u32, priced: u64) -> u64 {
+    /// The rank of a gang by itself, under a policy that is there to be compared with; greater goes first.
+    fn rank_of(&self, gang: u32) -> u64 {
         let candidate = &self.p.gangs[gang as usize];
         match self.p.policy {
-            Policy::Value | Policy::Density => density(candidate.value, priced),
+            Policy::Value | Policy::Density => density(candidate.value, self.time(gang).priced),
             Policy::Tip | Policy::Queue => rounded(candidate.value.min(VALUE_MAX)),
             Policy::Fifo => u64::MAX - candidate.arrival.0,
             Policy::Edf => {

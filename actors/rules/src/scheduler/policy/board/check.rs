@@ -1,0 +1,55 @@
+//! Whether the board is what its batches add up to.
+
+use super::{Board, Margin, Room};
+use crate::scheduler::model::{Batch, PASSES, Pass, Problem};
+
+impl Board {
+    /// Shards that are planned beyond a deadline, as `(shard slot, pass)`: none, ever. What was promised may use up its
+    /// margin.
+    pub(crate) fn overruns(&self, p: &Problem) -> Vec<(u32, Pass)> {
+        let mut found = Vec::new();
+        for shard in 0..self.shards as u32 {
+            for pass in [Pass::This, Pass::Next] {
+                let bound = |b: &Batch| {
+                    b.shard == shard && b.urgency.0 && b.pass <= Pass::Next && !b.keys.is_empty()
+                };
+                let margin = if self.batches.iter().any(bound) {
+                    Margin::Off
+                } else {
+                    self.margin
+                };
+                if self.load[pass as usize][shard as usize] > 0
+                    && !self.fits_with(p, shard, pass, (0, 0), u64::MAX, (margin, Room::Used))
+                {
+                    found.push((shard, pass));
+                }
+            }
+        }
+        found
+    }
+
+    /// Whether loads and counts are what the batches add up to: an undo that left a trace shows here.
+    pub(crate) fn adds_up(&self, p: &Problem) -> bool {
+        let mut load: [Vec<u64>; PASSES] = std::array::from_fn(|_| vec![0; self.shards]);
+        let mut variance = load.clone();
+        let mut placed = vec![0u32; self.placed.len()];
+        for batch in self.batches.iter().filter(|b| !b.keys.is_empty()) {
+            let cost = p.cost(batch.model, batch.shard);
+            let (at, s) = (batch.pass as usize, batch.shard as usize);
+            load[at][s] += cost.batch(batch.keys.len() as u64);
+            variance[at][s] += cost.variance;
+            for &key in &batch.keys {
+                placed[key as usize] += 1;
+            }
+        }
+        let mut kept: [Vec<u64>; PASSES] = std::array::from_fn(|_| vec![0; self.shards]);
+        for (batch, time) in self.batches.iter().zip(&self.batch_kept) {
+            kept[batch.pass as usize][batch.shard as usize] += time;
+        }
+        load == self.load
+            && variance == self.variance
+            && placed == self.placed
+            && kept == self.kept
+            && self.batches.len() == self.batch_kept.len()
+    }
+}

@@ -1,0 +1,226 @@
+//! What is put on the board, and taken off without a trace.
+
+use super::{Board, Margin, Miss, Step, Urgency};
+use crate::ids::Micros;
+use crate::scheduler::model::{Batch, NONE, Pass, Problem};
+
+impl Board {
+    /// Places all that `needs` asks for in `pass`, or nothing.
+    pub(crate) fn place(
+        &mut self,
+        p: &Problem,
+        needs: &[u32],
+        pass: Pass,
+        until: Option<Micros>,
+        urgency: Urgency,
+        opener: u32,
+    ) -> Result<(), Miss> {
+        let result = self.place_some(p, needs, pass, until, urgency, opener);
+        if result.is_err() {
+            self.undo();
+        }
+        self.steps.clear();
+        result
+    }
+
+    /// Places what finds a place, and keeps it even where the rest does not: what baselines do.
+    pub(crate) fn place_partly(
+        &mut self,
+        p: &Problem,
+        needs: &[u32],
+        pass: Pass,
+        until: Option<Micros>,
+        urgency: Urgency,
+        opener: u32,
+    ) -> Result<(), Miss> {
+        let mut result = Ok(());
+        for need in needs {
+            let need = std::slice::from_ref(need);
+            result = result.and(self.place(p, need, pass, until, urgency, opener));
+        }
+        result
+    }
+
+    fn place_some(
+        &mut self,
+        p: &Problem,
+        needs: &[u32],
+        pass: Pass,
+        until: Option<Micros>,
+        urgency: Urgency,
+        opener: u32,
+    ) -> Result<(), Miss> {
+        let deadline = self.deadline(p, pass);
+        let deadline = until.map_or(deadline, |u| deadline.min(u.saturating_sub(p.now).0));
+        for (position, &key) in needs.iter().enumerate() {
+            let state = p.keys[key as usize];
+            let margin = match self.margin {
+                Margin::On => state.margin(),
+                Margin::Off => 0,
+            };
+            let late = state
+                .ready_at
+                .saturating_sub(p.now)
+                .0
+                .saturating_add(margin)
+                > deadline;
+            let placed = self.placed[key as usize];
+            if late || placed > 0 && self.key_pass[key as usize] > pass as u8 {
+                return Err(Miss::Late);
+            }
+            for _ in placed..state.copies {
+                let barred = state.barred | self.taken.get(&key).copied().unwrap_or(0);
+                let first = self.steps.is_empty();
+                if barred == 0 && self.full[pass as usize][state.model as usize] {
+                    return Err(Miss::Full);
+                }
+                let spread = p.gangs[opener as usize].id.0[position % 32] as usize;
+                match self.choose(p, state.model, barred, pass, deadline, spread) {
+                    Ok(shard) => self.put(p, key, shard, pass, urgency, opener),
+                    Err(miss) => {
+                        // Where even an empty undo list finds nothing, nobody will in this pass: loads only grow.
+                        if first && barred == 0 && miss == Miss::Full && until.is_none() {
+                            self.full[pass as usize][state.model as usize] = true;
+                        }
+                        return Err(miss);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn put(
+        &mut self,
+        p: &Problem,
+        key: u32,
+        shard: u32,
+        pass: Pass,
+        urgency: Urgency,
+        opener: u32,
+    ) {
+        let model = p.keys[key as usize].model;
+        let table = model as usize * self.shards + shard as usize;
+        let (join, add, variance) = self.addition(p, model, shard, pass);
+        let hint = std::mem::replace(&mut self.hint[pass as usize][model as usize], shard);
+        let (batch, opened) = if let Some(batch) = join {
+            (batch, None)
+        } else {
+            let batch = self.batches.len() as u32;
+            self.batch_kept.push(0);
+            self.batches.push(Batch {
+                shard,
+                model,
+                pass,
+                keys: Vec::new(),
+                urgency,
+                opener: p.gangs[opener as usize].id,
+            });
+            let before = std::mem::replace(&mut self.open[pass as usize][table], batch);
+            (batch, Some(before))
+        };
+        let kept = self.batch_kept[batch as usize];
+        let left = match opened {
+            Some(_) => self.to_keep(p, model, shard, pass),
+            None => kept - kept.min(add),
+        };
+        let entry = &mut self.batches[batch as usize];
+        self.steps.push(Step {
+            key,
+            batch,
+            table,
+            opened,
+            urgency: entry.urgency,
+            key_pass: self.key_pass[key as usize],
+            asked: pass,
+            hint,
+            add,
+            variance,
+            kept,
+        });
+        // What rides along does not make a batch of this block more urgent.
+        if entry.pass == pass {
+            entry.urgency = entry.urgency.max(urgency);
+        }
+        entry.keys.push(key);
+        let at = entry.pass as usize;
+        self.keep_free(batch, left);
+        self.load[at][shard as usize] += add;
+        self.variance[at][shard as usize] += variance;
+        self.placed[key as usize] += 1;
+        self.used.push(key);
+        self.key_pass[key as usize] = self.key_pass[key as usize].max(at as u8);
+        if p.keys[key as usize].copies > 1 {
+            *self.taken.entry(key).or_default() |= 1 << shard;
+        }
+    }
+
+    /// Has a batch keep so many microseconds free.
+    fn keep_free(&mut self, batch: u32, time: u64) {
+        let Batch { pass, shard, .. } = self.batches[batch as usize];
+        let kept = &mut self.kept[pass as usize][shard as usize];
+        let before = std::mem::replace(&mut self.batch_kept[batch as usize], time);
+        *kept = *kept - before + time;
+    }
+
+    fn undo(&mut self) {
+        while let Some(step) = self.steps.pop() {
+            self.keep_free(step.batch, step.kept);
+            let batch = &mut self.batches[step.batch as usize];
+            let (at, shard, model) = (batch.pass as usize, batch.shard, batch.model);
+            batch.keys.pop();
+            batch.urgency = step.urgency;
+            self.load[at][shard as usize] -= step.add;
+            self.variance[at][shard as usize] -= step.variance;
+            self.placed[step.key as usize] -= 1;
+            self.key_pass[step.key as usize] = step.key_pass;
+            if let Some(taken) = self.taken.get_mut(&step.key) {
+                *taken &= !(1 << shard);
+                if *taken == 0 {
+                    self.taken.remove(&step.key);
+                }
+            }
+            if let Some(before) = step.opened {
+                self.open[at][step.table] = before;
+                self.batches.pop();
+                self.batch_kept.pop();
+            }
+            self.hint[step.asked as usize][model as usize] = step.hint;
+        }
+    }
+
+    /// A batch went to its shard: from now on the problem has it, as work that is under way.
+    pub(crate) fn dispatched(&mut self, p: &Problem, batch: u32) {
+        self.keep_free(batch, 0);
+        let Batch {
+            shard,
+            model,
+            pass,
+            ref mut keys,
+            ..
+        } = self.batches[batch as usize];
+        let keys = std::mem::take(keys);
+        let (s, at) = (shard as usize, pass as usize);
+        let cost = p.cost(model, shard);
+        let time = cost.batch(keys.len() as u64);
+        self.load[at][s] = self.load[at][s].saturating_sub(time);
+        self.variance[at][s] = self.variance[at][s].saturating_sub(cost.variance);
+        let open = &mut self.open[at][model as usize * self.shards + s];
+        if *open == batch {
+            *open = NONE;
+        }
+        for key in keys {
+            let placed = &mut self.placed[key as usize];
+            *placed = placed.saturating_sub(1);
+            if let Some(taken) = self.taken.get_mut(&key) {
+                *taken &= !(1 << shard);
+            }
+        }
+    }
+
+    /// Makes room for keys that came after the plan.
+    pub(crate) fn grow(&mut self, p: &Problem) {
+        self.placed.resize(p.keys.len(), 0);
+        self.key_pass.resize(p.keys.len(), 0);
+    }
+}

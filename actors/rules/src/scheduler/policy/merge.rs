@@ -1,0 +1,291 @@
+//! The order of those that compete, found one by one: the best of each shape stand in a heap, and whoever follows
+//! another of its sender enters it when that one has had its turn.
+
+use super::Planner;
+use super::index::{Bid, Class};
+use super::order::{Item, Way, compare, density, place_in_lane};
+use crate::scheduler::model::NONE;
+use std::cmp::Reverse;
+use std::collections::btree_set;
+use std::collections::{BTreeSet, BinaryHeap};
+use std::iter::Peekable;
+use std::ops::Bound;
+
+/// Who has its turn when.
+#[derive(Debug)]
+pub(super) struct Merged<'p> {
+    found: Vec<Item>,
+    heap: BinaryHeap<Entry>,
+    ways: Vec<(Way, usize)>,
+    /// Per shape: its cursor, and entries of it in the heap.
+    shapes: Vec<(u32, u32)>,
+    cursors: Vec<Cursor<'p>>,
+    firsts: Vec<&'p BTreeSet<Bid>>,
+}
+
+/// How far the bids of a shape are looked through.
+#[derive(Debug)]
+struct Cursor<'p> {
+    bids: Peekable<btree_set::Iter<'p, Bid>>,
+    /// Up to here no other value has the same rank.
+    told_apart: Option<u128>,
+}
+
+/// Sorts by rank and the leading part of the head's hash; ties beyond that are looked up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Entry {
+    rank: u64,
+    prefix: Reverse<u64>,
+    gang: u32,
+    head: u32,
+    /// [`NONE`], or where it is one of several of its sender, how it came about.
+    way: u32,
+    /// The shape that it stands for, or [`NONE`].
+    shape: u32,
+    /// Who shares its place in its shape is in the heap too.
+    settled: bool,
+}
+
+impl<'p> Merged<'p> {
+    pub(super) fn new(planner: &Planner<'p>) -> Self {
+        let index = planner.index;
+        let mut entries = Vec::with_capacity(index.shapes.len());
+        for (number, shape) in (0..).zip(&index.shapes) {
+            if let Some(bid) = shape.best {
+                entries.push(planner.entry(&bid, number));
+            }
+        }
+        let mut merged = Self {
+            found: Vec::new(),
+            heap: BinaryHeap::from(entries),
+            ways: Vec::new(),
+            shapes: vec![(NONE, 1); index.shapes.len()],
+            cursors: Vec::new(),
+            firsts: index.shapes.iter().map(|shape| &shape.firsts).collect(),
+        };
+        for &gang in &index.silent {
+            if planner.in_order(gang) {
+                let item = planner.item(gang);
+                merged.enter(planner, item, (Way::START, 0), true);
+            } else {
+                merged.follow(planner, gang, 0, Way::START);
+            }
+        }
+        merged
+    }
+
+    pub(super) fn get(&mut self, at: usize, planner: &Planner<'_>) -> Option<Item> {
+        while self.found.len() <= at {
+            let item = self.next(planner)?;
+            self.found.push(item);
+        }
+        self.found.get(at).copied()
+    }
+
+    fn next(&mut self, planner: &Planner<'_>) -> Option<Item> {
+        let entry = loop {
+            let entry = self.heap.pop()?;
+            if entry.settled || !self.settle(planner, entry) {
+                break self.first_of_equals(planner, entry);
+            }
+        };
+        if entry.shape != NONE {
+            self.refill(planner, entry.shape);
+        }
+        if entry.way == NONE {
+            if let Some((lane, at)) = place_in_lane(planner.p, entry.gang) {
+                debug_assert_eq!(lane[0], entry.head, "who competes first is first");
+                self.follow(planner, entry.gang, at, Way::START);
+            }
+        } else {
+            let (way, at) = self.ways[entry.way as usize];
+            self.follow(planner, entry.gang, at, way);
+        }
+        Some(entry.item())
+    }
+
+    /// Puts into the heap who of the same shape may come before or beside an entry, for their ranks or hashes are equal,
+    /// and then the entry itself. Says whether it did.
+    fn settle(&mut self, planner: &Planner<'_>, entry: Entry) -> bool {
+        let (number, mut more) = (entry.shape, Vec::new());
+        let Some(cursor) = self.cursor(number) else {
+            return false;
+        };
+        let cursor = &mut self.cursors[cursor];
+        let value = planner.p.gangs[entry.gang as usize].value;
+        while let Some(&&bid) = cursor.bids.peek()
+            && bid.value.0 == value
+            && bid.prefix == entry.prefix.0
+        {
+            more.push(bid);
+            cursor.bids.next();
+        }
+        if cursor.told_apart != Some(value) {
+            cursor.told_apart = Some(value);
+            let beyond = Bid {
+                value: Reverse(value),
+                prefix: u64::MAX,
+                gang: NONE,
+            };
+            let lower = match cursor.bids.peek() {
+                Some(bid) if bid.value.0 != value => Some(**bid),
+                Some(_) => {
+                    let range = (Bound::Excluded(beyond), Bound::Unbounded);
+                    self.firsts[number as usize].range(range).next().copied()
+                }
+                None => None,
+            };
+            let same = |bid: &Bid| planner.entry(bid, number).rank == entry.rank;
+            if lower.is_some_and(|bid| same(&bid)) {
+                // Values that differ by less than a rank tells: seldom, and all of them stand by their hashes.
+                while let Some(bid) = cursor.bids.next_if(|bid| same(bid)) {
+                    more.push(*bid);
+                }
+            }
+        }
+        if more.is_empty() {
+            return false;
+        }
+        self.shapes[number as usize].1 += more.len() as u32;
+        for bid in more {
+            let other = planner.entry(&bid, number);
+            self.heap.push(Entry {
+                settled: true,
+                ..other
+            });
+        }
+        self.heap.push(Entry {
+            settled: true,
+            ..entry
+        });
+        true
+    }
+
+    /// The cursor behind a shape's first; none where that is all.
+    fn cursor(&mut self, number: u32) -> Option<usize> {
+        let place = &mut self.shapes[number as usize];
+        if place.0 == NONE {
+            let firsts = self.firsts[number as usize];
+            if firsts.len() < 2 {
+                return None;
+            }
+            let mut bids = firsts.iter().peekable();
+            bids.next();
+            place.0 = self.cursors.len() as u32;
+            self.cursors.push(Cursor {
+                bids,
+                told_apart: None,
+            });
+        }
+        Some(place.0 as usize)
+    }
+
+    /// An entry of the shape left the heap: where it was the last one, the next takes its place.
+    fn refill(&mut self, planner: &Planner<'_>, number: u32) {
+        let left = &mut self.shapes[number as usize].1;
+        *left -= 1;
+        if *left > 0 {
+            return;
+        }
+        *left = 1;
+        if let Some(cursor) = self.cursor(number)
+            && let Some(bid) = self.cursors[cursor].bids.next()
+        {
+            self.heap.push(planner.entry(bid, number));
+        }
+    }
+
+    /// The first of an entry and all in the heap that are its equals as far as an entry tells.
+    fn first_of_equals(&mut self, planner: &Planner<'_>, mut first: Entry) -> Entry {
+        let mut others = Vec::new();
+        while let Some(&other) = self.heap.peek()
+            && (other.rank, other.prefix) == (first.rank, first.prefix)
+        {
+            self.heap.pop();
+            if !other.settled && self.settle(planner, other) {
+                continue;
+            }
+            let before = compare(planner.p, &other.item(), &first.item()).is_lt();
+            others.push(if before {
+                std::mem::replace(&mut first, other)
+            } else {
+                other
+            });
+        }
+        self.heap.extend(others);
+        first
+    }
+
+    /// A gang had its turn, or never has one: who follows it from its sender has the next.
+    fn follow(&mut self, planner: &Planner<'_>, gang: u32, at: usize, mut way: Way) {
+        let p = planner.p;
+        let lane = &p.lanes[p.gangs[gang as usize].sender as usize];
+        let step = |way: &mut Way, g: u32| {
+            way.step(p.gangs[g as usize].value, planner.time(g).priced);
+        };
+        step(&mut way, gang);
+        for (n, &next) in lane.iter().enumerate().skip(at + 1) {
+            if planner.in_order(next) {
+                let mut here = way;
+                step(&mut here, next);
+                let item = Item {
+                    rank: here.least,
+                    gang: next,
+                    head: lane[0],
+                    key: NONE,
+                };
+                self.enter(planner, item, (way, n), true);
+                return;
+            }
+            step(&mut way, next);
+        }
+    }
+
+    fn enter(&mut self, planner: &Planner<'_>, item: Item, way: (Way, usize), settled: bool) {
+        self.ways.push(way);
+        self.heap.push(Entry {
+            rank: item.rank,
+            prefix: Reverse(super::index::prefix(planner.p, item.head)),
+            gang: item.gang,
+            head: item.head,
+            way: self.ways.len() as u32 - 1,
+            shape: NONE,
+            settled,
+        });
+    }
+}
+
+impl Entry {
+    const fn item(&self) -> Item {
+        Item {
+            rank: self.rank,
+            gang: self.gang,
+            head: self.head,
+            key: NONE,
+        }
+    }
+}
+
+impl Planner<'_> {
+    fn entry(&self, bid: &Bid, shape: u32) -> Entry {
+        Entry {
+            rank: density(bid.value.0, self.times[shape as usize].priced),
+            prefix: Reverse(bid.prefix),
+            gang: bid.gang,
+            head: bid.gang,
+            way: NONE,
+            shape,
+            settled: false,
+        }
+    }
+
+    /// Whether a gang competes: what was promised does not, unless it became longer than a slot, fits in no pass and
+    /// would wait for ever.
+    pub(super) fn in_order(&self, gang: u32) -> bool {
+        match self.index.class(gang) {
+            Class::First | Class::Next => true,
+            Class::Bound => self.is_long(gang),
+            Class::Empty | Class::UnderWay | Class::Call => false,
+        }
+    }
+}
