@@ -18,10 +18,10 @@ use penstock_evm::{ChainSpec, Genesis};
 use penstock_rpc::DevAccounts;
 use penstock_rules::message::Role;
 use penstock_rules::producer::Timetable;
-use penstock_store::{Store, StoreConfig};
+use penstock_store::{Durability, Store, StoreConfig};
 use penstock_wire::memory::Journals;
 use penstock_wire::nats::{NatsConfig, NatsRole, NatsTls, Secret};
-use penstock_wire::{BlobError, Transport};
+use penstock_wire::{BlobError, BlockLog, Transport};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -33,7 +33,9 @@ const BLOBS_PATIENCE: Duration = Duration::from_secs(30);
 const BLOBS_PAUSE: Duration = Duration::from_millis(500);
 
 /// The store's folder in the data folder.
-pub const STORE_FOLDER: &str = "store";
+const STORE_FOLDER: &str = "store";
+/// The store's journal that is the block log of a devnet in one process.
+const LOG_JOURNAL: &str = "log";
 
 /// Where the chain's data lie.
 pub(crate) enum DataFolder {
@@ -65,6 +67,16 @@ impl DataFolder {
         match self {
             Self::Given(dir) => dir,
             Self::Temporary(dir) => dir.path(),
+        }
+    }
+
+    /// What a write to it waits for.
+    const fn durability(&self, config: &Config) -> Durability {
+        match self {
+            Self::Temporary(_) => Durability::Nothing,
+            // The block log is in the same folder.
+            Self::Given(_) if config.nats.url.is_none() => Durability::Journals,
+            Self::Given(_) => Durability::All,
         }
     }
 }
@@ -101,7 +113,7 @@ impl Base {
                 )
             })?;
         }
-        let store = open_store(config, data.path())?;
+        let store = open_durable(config, data.path(), data.durability(config))?;
         let genesis = genesis_of(&store, config, &accounts, &models)?;
         let (transport, transport_text) = transport_of(config, &genesis, &store).await?;
         if config.nats.url.is_some() {
@@ -134,6 +146,9 @@ impl Base {
             publisher,
             own.clone(),
         );
+        if config.nats.url.is_none() {
+            catch_up(transport.log.as_ref(), &chain).await?;
+        }
         Ok(Self {
             accounts,
             models,
@@ -149,6 +164,23 @@ impl Base {
             data,
         })
     }
+}
+
+/// Waits until the follower has what the log of this folder has: blocks that a killed process showed are in the log, and
+/// maybe not in the store yet.
+async fn catch_up(log: &dyn BlockLog, chain: &ChainHandle) -> eyre::Result<()> {
+    let last = log
+        .last()
+        .await
+        .wrap_err("the data folder's log can't be read")?;
+    let mut head = chain.subscribe();
+    tokio::select! {
+        // It fails where the follower has ended, which ends the process too.
+        _ = head.wait_for(|head| head.log_seq >= last) => {}
+        // Whoever runs the node reports it.
+        _ = chain.halted() => {}
+    }
+    Ok(())
 }
 
 /// What every scheduler is started with.
@@ -216,11 +248,34 @@ async fn put_model(transport: &Transport, model: &LoadedModel) -> eyre::Result<(
     }
 }
 
-/// The store in a data folder.
+/// The store in a data folder, for a command that looks at it or fills it.
+///
+/// # Errors
+/// Where it can't be opened, or a block is in the folder's log alone.
 pub(crate) fn open_store(config: &Config, data: &Path) -> eyre::Result<Store> {
+    let store = open_durable(config, data, Durability::All)?;
+    let head = match store.head() {
+        Some((height, _)) => store.block(height)?.map(|record| (height, record.log_seq)),
+        None => None,
+    };
+    let last = penstock_wire::memory::last_block(&store.journal(LOG_JOURNAL)?)
+        .wrap_err_with(|| format!("the block log in {} can't be read", data.display()))?;
+    if let Some((height, seq)) = head
+        && seq < last
+    {
+        bail!(
+            "the devnet in {data} was killed, and blocks after {height} are in its block log alone (up to entry {last}): start it once more with `penstock up --data {data}`, then try again",
+            data = data.display(),
+        );
+    }
+    Ok(store)
+}
+
+fn open_durable(config: &Config, data: &Path, durability: Durability) -> eyre::Result<Store> {
     let store_config = StoreConfig {
         history_blocks: config.store.history_blocks,
         archive: config.store.archive,
+        durability,
     };
     Store::open(data.join(STORE_FOLDER), store_config)
         .wrap_err_with(|| format!("can't open the data folder {}", data.display()))
@@ -266,7 +321,7 @@ fn genesis_of(
 
 pub(crate) async fn memory_transport(store: &Store) -> eyre::Result<Transport> {
     let journals = Journals {
-        log: store.journal("log")?,
+        log: store.journal(LOG_JOURNAL)?,
         accepted: store.journal("accepted")?,
         results: store.journal("results")?,
         blobs: store.journal("blobs")?,

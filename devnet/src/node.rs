@@ -31,8 +31,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use tracing::{info, warn};
 
-pub use crate::base::STORE_FOLDER;
-
 /// A devnet in this process.
 pub struct Node {
     config: Config,

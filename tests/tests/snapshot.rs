@@ -38,6 +38,7 @@ fn store() -> (Store, tempfile::TempDir) {
     let config = StoreConfig {
         history_blocks: 16,
         archive: false,
+        ..StoreConfig::default()
     };
     let store = Store::open(folder.path().join("store"), config).expect("a store");
     (store, folder)

@@ -27,6 +27,7 @@ async fn bench() -> Bench {
     let config = StoreConfig {
         history_blocks: 16,
         archive: false,
+        ..StoreConfig::default()
     };
     let store = Store::open(folder.path().join("store"), config).expect("a store");
     let accounts = DevAccounts::from_mnemonic(MNEMONIC_DEFAULT, 1).expect("the default mnemonic");

@@ -5,7 +5,7 @@
 //!   DIR/sled/      the database
 //! ```
 
-use crate::{SCHEMA_VERSION, StoreError};
+use crate::{Durability, SCHEMA_VERSION, StoreError};
 use std::fs::{self, File, TryLockError};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -20,6 +20,9 @@ const DATABASE: &str = "sled";
 const CLOSING_MAX: Duration = Duration::from_secs(5);
 /// Pause between two attempts.
 const CLOSING_POLL: Duration = Duration::from_millis(5);
+/// Pages of the database that are kept in memory, in bytes. What is read again and again (recent blocks, the head's state)
+/// is in memory elsewhere, so this serves commits, which look at what they replace, and looks into the past.
+const CACHE_BYTES: u64 = 32 << 20;
 
 /// Whether the database's own lock is held. The folder is locked by then, so it can only be an earlier database of this
 /// process: sled lets go of it when its last background thread ends, a moment after the drop. It tells so in words alone.
@@ -80,9 +83,12 @@ impl Folder {
     }
 
     /// Opens the database.
-    pub(crate) fn database(&self) -> Result<sled::Db, StoreError> {
+    pub(crate) fn database(&self, durability: Durability) -> Result<sled::Db, StoreError> {
         // Its background flush stays on: sled collects garbage there.
-        let config = sled::Config::new().path(&self.database);
+        let config = sled::Config::new()
+            .path(&self.database)
+            .cache_capacity(CACHE_BYTES)
+            .temporary(durability == Durability::Nothing);
         let start = Instant::now();
         loop {
             match config.open() {

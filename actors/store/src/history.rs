@@ -311,6 +311,7 @@ mod tests {
         let config = StoreConfig {
             history_blocks: WINDOW,
             archive: false,
+            ..StoreConfig::default()
         };
         let store = Store::open(dir.path(), config).expect("a new store");
         let address = Address::repeat_byte(1);

@@ -1,7 +1,7 @@
 //! Blocks, receipts and versioned state of one node, in sled.
 //!
 //! ```text
-//!   commit(block, receipts, diff) --> one atomic batch, flushed --> head moves; only then is the block announced
+//!   commit(block, receipts, diff) --> one atomic batch --> head moves; only then is the block announced
 //!                                          |
 //!      +---------+----------+-----------+--+-------+---------+------------+
 //!      blocks  receipts  hash->height  tx->place  codes   accounts      superseded: what to delete when the
@@ -14,7 +14,10 @@
 //! State can be read as it was after every block of the last [`StoreConfig::history_blocks`], or of all with
 //! [`StoreConfig::archive`]. Records are RLP; keys sort by height.
 //!
-//! **Invariant:** what a call acknowledged survives `kill -9`, and a block is there whole or not at all.
+//! Writes that come at the same time share a flush (`sync.rs`). What waits for one is configured: [`Durability`].
+//!
+//! **Invariant:** what a call acknowledged survives `kill -9` and a lost power supply, but for what [`Durability`] leaves
+//! out, and a block is there whole or not at all.
 //! **Absent on purpose:** tries and validity. Whoever commits has verified; `evm` rebuilds its tries from
 //! [`Store::load_state`].
 
@@ -22,6 +25,8 @@ mod keys;
 mod records;
 
 mod folder;
+mod sync;
+
 mod history;
 mod journal;
 mod store;
@@ -29,7 +34,7 @@ mod store;
 pub use history::{StateAt, StateItem};
 pub use journal::StoreJournal;
 pub use records::{BlockRecord, TxLocation};
-pub use store::{NewBlock, Store, StoreConfig};
+pub use store::{Durability, NewBlock, Store, StoreConfig};
 
 use alloy_primitives::B256;
 use penstock_rules::ids::Height;

@@ -6,13 +6,13 @@ use crate::history::{self, StateAt, StateItem};
 use crate::journal::StoreJournal;
 use crate::keys::{self, Kind};
 use crate::records::{BlockRecord, HeadRecord, TxLocation, decode, encode};
+use crate::sync::{Sync, Ticket};
 use alloy_primitives::{Address, B256, Bytes, U256};
 use parking_lot::{Mutex, RwLock};
 use penstock_rules::block::Block;
 use penstock_rules::ids::{Height, Seq, TxHash};
 use penstock_rules::state::{Account, Receipt, StateDiff};
 use sled::{Batch, Db, Tree};
-use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -25,6 +25,8 @@ pub struct StoreConfig {
     pub history_blocks: u64,
     /// State can be read at every height: nothing is pruned.
     pub archive: bool,
+    /// What a write waits for.
+    pub durability: Durability,
 }
 
 impl Default for StoreConfig {
@@ -32,8 +34,21 @@ impl Default for StoreConfig {
         Self {
             history_blocks: 1_024,
             archive: false,
+            durability: Durability::All,
         }
     }
+}
+
+/// What is on disk when a write returns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// All of it: what is here is nowhere else.
+    All,
+    /// All but blocks, because a journal of this store has them already. They get there with the next item of a journal,
+    /// and within a second without one; a process that is killed before that finds them in the journal again.
+    Journals,
+    /// Nothing: nobody opens the folder again, and it goes when the store is dropped.
+    Nothing,
 }
 
 /// A verified block with all that it brings.
@@ -63,14 +78,14 @@ pub struct Store {
 
 struct Inner {
     config: StoreConfig,
-    /// Held over every write and its flush: one writer at a time.
+    /// Held over every write: one at a time. What is written is brought to the disk after it, so that the next goes on.
     writer: Mutex<()>,
+    sync: Sync,
     head: RwLock<Option<HeadRecord>>,
     /// Raised before what is below it is deleted, and checked after every read, so no reader takes a pruned version for
     /// one that never was.
     horizon: AtomicU64,
     chain: Tree,
-    main_file: File,
     db: Db,
     /// Dropped last: the lock goes when the database is closed.
     _folder: Folder,
@@ -89,7 +104,7 @@ impl Store {
     /// Where the folder is foreign, of another schema, in use or damaged; see [`StoreError`].
     pub fn open(dir: impl AsRef<Path>, config: StoreConfig) -> Result<Self, StoreError> {
         let folder = Folder::open(dir.as_ref())?;
-        let db = folder.database()?;
+        let db = folder.database(config.durability)?;
         let chain = db.open_tree("chain")?;
         let read = |kind: Kind| chain.get([kind as u8]);
         let head = match read(Kind::Head)? {
@@ -107,26 +122,33 @@ impl Store {
                 head: RwLock::new(head),
                 horizon: AtomicU64::new(horizon.0),
                 chain,
-                main_file: folder.main_file()?,
+                sync: Sync::new(db.clone(), folder.main_file()?),
                 db,
                 _folder: folder,
             }),
         })
     }
 
-    /// Runs a write alone, then waits until it is on disk.
+    /// Runs a write alone, then waits until it is on disk. Writes that come meanwhile share the next wait.
     pub(crate) fn write<R>(
         &self,
         write: impl FnOnce() -> Result<R, StoreError>,
     ) -> Result<R, StoreError> {
+        let (result, ticket) = self.put(write)?;
+        if self.inner.config.durability != Durability::Nothing {
+            self.inner.sync.wait(ticket)?;
+        }
+        Ok(result)
+    }
+
+    /// Runs a write alone. What it gives beside its result is what to wait for.
+    fn put<R>(
+        &self,
+        write: impl FnOnce() -> Result<R, StoreError>,
+    ) -> Result<(R, Ticket), StoreError> {
         let _alone = self.inner.writer.lock();
         let result = write()?;
-        self.inner.db.flush()?;
-        self.inner
-            .main_file
-            .sync_data()
-            .map_err(|e| StoreError::Database(e.into()))?;
-        Ok(result)
+        Ok((result, self.inner.sync.ticket()))
     }
 
     #[cfg(test)]
@@ -150,14 +172,21 @@ impl Store {
         self.inner.config
     }
 
+    /// Whether [`Store::commit`] waits for the disk.
+    #[must_use]
+    pub fn waits(&self) -> bool {
+        self.inner.config.durability == Durability::All
+    }
+
     /// The lowest height whose state can be read.
     #[must_use]
     pub fn horizon(&self) -> Height {
         Height(self.inner.horizon.load(Ordering::SeqCst))
     }
 
-    /// Stores a block that follows the head, in one atomic batch, and returns once it is on disk. In an empty store the
-    /// first may have any height: genesis, or a snapshot whose diff is the whole state.
+    /// Stores a block that follows the head, in one atomic batch, and returns once it is on disk, as far as
+    /// [`StoreConfig::durability`] asks for that. In an empty store the first may have any height: genesis, or a snapshot
+    /// whose diff is the whole state.
     ///
     /// # Errors
     /// [`StoreError::OutOfOrder`] where it does not follow; else the database failed, and the block is there whole or
@@ -168,7 +197,7 @@ impl Store {
             height: new.height,
             hash: new.hash,
         };
-        self.write(|| {
+        let ((), ticket) = self.put(|| {
             let mut horizon = self.horizon();
             match *inner.head.read() {
                 Some(head) if head.height.next() != new.height => {
@@ -217,10 +246,16 @@ impl Store {
             batch.insert(&[Kind::Horizon as u8], encode(&horizon));
             batch.insert(&[Kind::Head as u8], encode(&head));
             inner.horizon.store(horizon.0, Ordering::SeqCst);
-            Ok(inner.chain.apply_batch(batch)?)
+            inner.chain.apply_batch(batch)?;
+            *inner.head.write() = Some(head);
+            Ok(())
         })?;
-        *inner.head.write() = Some(head);
-        Ok(())
+        match inner.config.durability {
+            Durability::All => inner.sync.wait(ticket),
+            // Genesis is in no journal.
+            Durability::Journals if new.log_seq == Seq(0) => inner.sync.wait(ticket),
+            Durability::Journals | Durability::Nothing => Ok(()),
+        }
     }
 
     /// Keeps hashes of blocks before the first one that will be committed: a chain that begins with a snapshot knows

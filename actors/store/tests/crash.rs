@@ -1,14 +1,15 @@
-//! `kill -9` while blocks and journal items are written.
+//! `kill -9` while blocks and journal items are written, items by two threads, so that syncs overlap.
 //!
 //! The test starts itself as a child that commits without end and says what was acknowledged, kills it at a random
 //! moment, opens the folder, and finds everything that was acknowledged, and no half block. Again, on the same folder.
+//! Where blocks ride on a journal, those are found that were committed before the last item that was acknowledged.
 
 use alloy_primitives::{Address, Bytes, U256, keccak256};
 use penstock_rules::block::Block;
 use penstock_rules::ids::{Height, Seq};
 use penstock_rules::journal::Journal;
 use penstock_rules::state::{Account, AccountChange, SlotChange, StateDiff};
-use penstock_store::{NewBlock, Store, StoreConfig};
+use penstock_store::{Durability, NewBlock, Store, StoreConfig};
 use std::hash::{BuildHasher, RandomState};
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
@@ -16,12 +17,14 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 const CHILD: &str = "PENSTOCK_STORE_CRASH_DIR";
-const NAME: &str = "what_was_acknowledged_survives_a_kill_at_any_moment";
 
 /// Kills in one run. Each takes about a quarter of a second.
 const ROUNDS: usize = 8;
 
 const SLOTS: u64 = 20;
+
+/// The first follows each block, the second is another thread's.
+const JOURNALS: [&str; 2] = ["log", "accepted"];
 
 fn address() -> Address {
     Address::repeat_byte(1)
@@ -53,22 +56,37 @@ fn item(seq: u64) -> Vec<u8> {
     seq.to_be_bytes().repeat(1 + (seq as usize * 37) % 200)
 }
 
-fn config() -> StoreConfig {
+const fn config(durability: Durability) -> StoreConfig {
     StoreConfig {
         history_blocks: 8,
         archive: false,
+        durability,
+    }
+}
+
+fn say(line: &str) {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{line}").expect("the parent reads");
+    out.flush().expect("the parent reads");
+}
+
+/// Adds items in pairs until it is killed.
+fn append(store: &Store, name: &str) -> ! {
+    let journal = store.journal(name).expect("a journal");
+    loop {
+        let seq = journal.last().expect("readable").0;
+        let items = [item(seq + 1), item(seq + 2)];
+        let seq = journal.append(&[&items[0], &items[1]]).expect("writable");
+        say(&format!("{name} {seq}"));
     }
 }
 
 /// Writes until it is killed.
-fn child(dir: &Path) -> ! {
-    let store = Store::open(dir, config()).expect("our store");
-    let journal = store.journal("accepted").expect("a journal");
-    let mut out = std::io::stdout();
-    let mut say = |line: String| {
-        writeln!(out, "{line}").expect("the parent reads");
-        out.flush().expect("the parent reads");
-    };
+fn child(dir: &Path, durability: Durability) -> ! {
+    let store = Store::open(dir, config(durability)).expect("our store");
+    let other = store.clone();
+    std::thread::spawn(move || append(&other, JOURNALS[1]));
+    let journal = store.journal(JOURNALS[0]).expect("a journal");
     let mut next = store.head().map_or(0, |(height, _)| height.0 + 1);
     loop {
         let block = Block {
@@ -87,18 +105,21 @@ fn child(dir: &Path) -> ! {
             log_seq: Seq(next),
         });
         committed.expect("follows");
-        say(format!("block {next}"));
-        next += 1;
+        if durability == Durability::All {
+            say(&format!("block {next}"));
+        }
         let seq = journal.last().expect("readable").0;
         let items = [item(seq + 1), item(seq + 2)];
         let seq = journal.append(&[&items[0], &items[1]]).expect("writable");
-        say(format!("item {seq}"));
+        say(&format!("{} {seq}", JOURNALS[0]));
+        say(&format!("block {next}"));
+        next += 1;
     }
 }
 
 /// Looks at the folder after a kill.
-fn check(dir: &Path, block: Option<u64>, last: u64) {
-    let store = Store::open(dir, config()).expect("a killed process leaves a good store");
+fn check(dir: &Path, durability: Durability, block: Option<u64>, last: [u64; 2]) {
+    let store = Store::open(dir, config(durability)).expect("a killed process leaves a good store");
     let (head, hash) = store.head().expect("blocks were acknowledged");
     assert!(
         Some(head.0) >= block,
@@ -116,36 +137,49 @@ fn check(dir: &Path, block: Option<u64>, last: u64) {
             assert_eq!(value.expect("kept"), U256::from(height), "a half block");
         }
     }
-    let journal = store.journal("accepted").expect("the journal");
-    let items = journal.read(Seq(1), usize::MAX).expect("readable");
-    let found = journal.last().expect("readable").0;
-    assert!(found >= last, "item {last} is lost, the last is {found}");
-    assert_eq!(items.len() as u64, found);
-    for (seq, bytes) in items {
-        assert_eq!(bytes, item(seq.0));
+    for (name, last) in JOURNALS.into_iter().zip(last) {
+        let journal = store.journal(name).expect("the journal");
+        let items = journal.read(Seq(1), usize::MAX).expect("readable");
+        let found = journal.last().expect("readable").0;
+        assert!(
+            found >= last,
+            "item {last} of {name} is lost, the last is {found}"
+        );
+        assert_eq!(items.len() as u64, found);
+        for (seq, bytes) in items {
+            assert_eq!(bytes, item(seq.0));
+        }
     }
 }
 
-#[test]
-fn what_was_acknowledged_survives_a_kill_at_any_moment() {
+/// Kills a child of the test `name` again and again.
+fn kills(name: &str, durability: Durability) {
     if let Some(dir) = std::env::var_os(CHILD) {
-        child(Path::new(&dir));
+        child(Path::new(&dir), durability);
     }
     let dir = tempfile::tempdir().expect("a folder");
-    let (mut block, mut last) = (None, 0);
+    let (mut block, mut last) = (None, [0; 2]);
     for round in 0..ROUNDS {
         let mut child = Command::new(std::env::current_exe().expect("this test"))
-            .args(["--exact", NAME, "--nocapture"])
+            .args(["--exact", name, "--nocapture"])
             .env(CHILD, dir.path())
             .stdout(Stdio::piped())
             .spawn()
             .expect("this test starts");
         let lines = BufReader::new(child.stdout.take().expect("piped")).lines();
         let mut lines = lines.map(|line| line.expect("text"));
-        let mut note = |line: String| match line.split_once(' ') {
-            Some(("block", n)) => block = n.parse().ok(),
-            Some(("item", n)) => last = n.parse().unwrap_or(last),
-            _ => {}
+        let mut note = |line: String| {
+            let Some((what, number)) = line.split_once(' ') else {
+                return;
+            };
+            let Ok(number) = number.parse() else {
+                return;
+            };
+            match JOURNALS.iter().position(|name| *name == what) {
+                Some(journal) => last[journal] = number,
+                None if what == "block" => block = Some(number),
+                None => {}
+            }
         };
         // From the first acknowledgement on, any moment: the delay is the fault that is injected.
         for line in lines.by_ref() {
@@ -160,7 +194,27 @@ fn what_was_acknowledged_survives_a_kill_at_any_moment() {
         child.kill().expect("it runs until it is killed");
         lines.for_each(note);
         child.wait().expect("it is ours");
-        check(dir.path(), block, last);
+        check(dir.path(), durability, block, last);
     }
     assert!(block > Some(ROUNDS as u64), "too few blocks to mean much");
+    assert!(
+        last.iter().all(|last| *last > ROUNDS as u64),
+        "too few items to mean much"
+    );
+}
+
+#[test]
+fn what_was_acknowledged_survives_a_kill_at_any_moment() {
+    kills(
+        "what_was_acknowledged_survives_a_kill_at_any_moment",
+        Durability::All,
+    );
+}
+
+#[test]
+fn blocks_that_ride_on_a_journal_are_there_with_its_items_after_a_kill() {
+    kills(
+        "blocks_that_ride_on_a_journal_are_there_with_its_items_after_a_kill",
+        Durability::Journals,
+    );
 }

@@ -6,7 +6,7 @@ use penstock_rules::ids::{Height, Seq};
 use penstock_rules::state::{
     Account, AccountChange, CodeChange, Receipt, SlotChange, StateDiff, StateRead,
 };
-use penstock_store::{NewBlock, StateItem, Store, StoreConfig, StoreError};
+use penstock_store::{Durability, NewBlock, StateItem, Store, StoreConfig, StoreError};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
@@ -262,12 +262,14 @@ fn check(blocks: &[Vec<Change>], config: StoreConfig, later: StoreConfig, reopen
 const ARCHIVE: StoreConfig = StoreConfig {
     history_blocks: 0,
     archive: true,
+    durability: Durability::All,
 };
 
 const fn window(history_blocks: u64) -> StoreConfig {
     StoreConfig {
         history_blocks,
         archive: false,
+        durability: Durability::All,
     }
 }
 

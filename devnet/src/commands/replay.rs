@@ -1,6 +1,8 @@
 //! `penstock replay`: every block again, from log and witness alone; or every decision of the scheduler.
 
+use crate::base::open_store;
 use crate::cli::ReplayArgs;
+use crate::config::Config;
 use alloy_consensus::Header;
 use alloy_rlp::Decodable;
 use eyre::{WrapErr, bail, eyre};
@@ -10,7 +12,6 @@ use penstock_actors::decisions::replay;
 use penstock_evm::{genesis_block, verify};
 use penstock_rules::dev::requests;
 use penstock_rules::ids::Height;
-use penstock_store::{Store, StoreConfig};
 use std::fs::File;
 use std::io::BufReader;
 use std::path::Path;
@@ -47,13 +48,10 @@ fn blocks(dir: &Path) -> eyre::Result<()> {
     if !dir.is_dir() {
         bail!("data folder {} does not exist", dir.display());
     }
-    // Archive: nothing may be pruned by looking.
-    let config = StoreConfig {
-        archive: true,
-        ..StoreConfig::default()
-    };
-    let store = Store::open(dir.join(crate::node::STORE_FOLDER), config)
-        .wrap_err_with(|| format!("can't open the data folder {}", dir.display()))?;
+    let mut config = Config::default();
+    // Nothing may be pruned by looking.
+    config.store.archive = true;
+    let store = open_store(&config, dir)?;
     let genesis = stored_genesis(&store)?
         .ok_or_else(|| eyre!("data folder {} holds no chain", dir.display()))?;
     let (head, _) = store

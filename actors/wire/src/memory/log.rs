@@ -92,6 +92,25 @@ async fn read_tip(journal: &AsyncJournal) -> Result<Tip, LogError> {
     })
 }
 
+/// Where the last block of the log in `journal` stands, 0 where there is none: for who looks at a log without opening it.
+///
+/// # Errors
+/// Where the journal can't be read, or its last item is no entry of a log.
+pub fn last_block<J: Journal>(journal: &J) -> Result<Seq, LogError> {
+    let unreachable = |error: J::Error| LogError::Unreachable(error.to_string());
+    let last = journal.last().map_err(unreachable)?;
+    if last == Seq(0) {
+        return Ok(last);
+    }
+    match journal.read(last, 1).map_err(unreachable)?.pop() {
+        Some((seq, bytes)) => Ok(entry(seq, &bytes)?.head),
+        None => Err(LogError::Malformed {
+            seq: last,
+            why: "it is missing".into(),
+        }),
+    }
+}
+
 async fn read_records(
     journal: &AsyncJournal,
     from: Seq,

@@ -12,7 +12,7 @@ pub use blobs::MemoryBlobs;
 pub use bus::MemoryBus;
 pub use journal::{VecJournal, VecJournalError};
 pub(crate) use log::AbortOnDrop;
-pub use log::MemoryLog;
+pub use log::{MemoryLog, last_block};
 pub use queue::MemoryQueue;
 
 use crate::Transport;
