@@ -66,7 +66,7 @@ pub use header::{consensus_receipt, witness_root};
 pub use inference::{Consumed, InferenceEstimate, consumed, estimate_inference, given};
 pub use overlay::{Backend, BackendError, Code, Historic};
 pub use range::{StorageRange, storage_range};
-pub use recover::recover;
+pub use recover::{is_recovered, recover};
 pub use results::{NoResults, Results};
 pub use simulate::{SimulateBlock, SimulateError, Simulated, TransferLogs, Validation, simulate};
 pub use spec::{BlockEnv, ChainSpec, Hardfork, env_of, next_env};

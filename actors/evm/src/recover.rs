@@ -7,10 +7,13 @@ use alloy_consensus::transaction::SignerRecoverable;
 use alloy_consensus::{Transaction, TxEnvelope};
 use alloy_eips::eip2718::{Decodable2718, Encodable2718};
 use alloy_primitives::{Address, U256};
+use parking_lot::Mutex;
+use penstock_rules::ids::TxHash;
 use penstock_rules::tx::{PoolTx, Refusal};
 use revm::context::TxEnv;
 use revm::context_interface::cfg::GasParams;
 use revm::context_interface::either::Either;
+use std::sync::LazyLock;
 
 /// EIP-2718 type of blob transactions.
 const BLOB: u8 = 3;
@@ -22,7 +25,8 @@ const LEGACY_FROM: u8 = 0xc0;
 /// Decodes an EIP-2718 envelope, checks what does not depend on any state, and recovers its sender.
 ///
 /// Taken are legacy (also without chain id, which deployment tools sign once for all chains), EIP-2930, EIP-1559 and,
-/// from Prague on, EIP-7702. Recovery is the costly part: do it once, at admission.
+/// from Prague on, EIP-7702. Recovery is the costly part (some 30 us): a process does it once for each transaction, as
+/// long as it [remembers](is_recovered) the sender.
 ///
 /// # Errors
 /// As a client gets it.
@@ -54,9 +58,7 @@ pub fn recover(raw: &[u8], spec: &ChainSpec) -> Result<PoolTx, Refusal> {
     }
     let sender = match dev::impersonates(&envelope).filter(|_| dev::allowed(spec)) {
         Some(sender) => sender,
-        None => envelope
-            .recover_signer()
-            .map_err(|_| Refusal::Malformed("invalid signature".into()))?,
+        None => signer(&envelope)?,
     };
     let want = intrinsic_gas(&environment(&envelope, sender), spec);
     if envelope.gas_limit() < want {
@@ -77,6 +79,58 @@ pub fn recover(raw: &[u8], spec: &ChainSpec) -> Result<PoolTx, Refusal> {
         cost_max: gas_cost.saturating_add(envelope.value()),
         raw: raw.to_vec().into(),
     })
+}
+
+/// Who signed it: remembered, or recovered.
+fn signer(envelope: &TxEnvelope) -> Result<Address, Refusal> {
+    let hash = *envelope.tx_hash();
+    if let Some(sender) = SENDERS.get(hash) {
+        return Ok(sender);
+    }
+    let sender = envelope
+        .recover_signer()
+        .map_err(|_| Refusal::Malformed("invalid signature".into()))?;
+    SENDERS.put(hash, sender);
+    Ok(sender)
+}
+
+/// Whether the sender of the transaction with this hash is remembered, so that [`recover`] is quick.
+#[must_use]
+pub fn is_recovered(hash: TxHash) -> bool {
+    SENDERS.get(hash).is_some()
+}
+
+/// Senders that are remembered at most, 64 bytes each: what a burst has between a gateway, the mempool beside it, and the
+/// block that a follower verifies.
+const SENDERS_MAX: usize = 16_384;
+
+/// By hash: the sender follows from the bytes that it is of, whatever the chain. Each hash has one place, and the latest
+/// stays.
+struct Senders(Box<[Mutex<Option<(TxHash, Address)>>]>);
+
+static SENDERS: LazyLock<Senders> = LazyLock::new(Senders::new);
+
+impl Senders {
+    fn new() -> Self {
+        let none = std::iter::repeat_with(|| Mutex::new(None));
+        Self(none.take(SENDERS_MAX).collect())
+    }
+
+    fn place(&self, hash: TxHash) -> &Mutex<Option<(TxHash, Address)>> {
+        let number = u64::from_be_bytes([
+            hash[0], hash[1], hash[2], hash[3], hash[4], hash[5], hash[6], hash[7],
+        ]);
+        &self.0[number as usize % SENDERS_MAX]
+    }
+
+    fn get(&self, hash: TxHash) -> Option<Address> {
+        let place = *self.place(hash).lock();
+        place.and_then(|(known, sender)| (known == hash).then_some(sender))
+    }
+
+    fn put(&self, hash: TxHash, sender: Address) {
+        *self.place(hash).lock() = Some((hash, sender));
+    }
 }
 
 /// Bytes of code that makes a contract, at most: EIP-3860, from Shanghai on.
@@ -153,5 +207,25 @@ pub(crate) fn environment(envelope: &TxEnvelope, sender: Address) -> TxEnv {
             .cloned()
             .map(Either::Left)
             .collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloy_primitives::B256;
+
+    /// Two hashes that share a place: the later one's sender is remembered, and never taken for the other's.
+    #[test]
+    fn a_sender_is_that_of_its_own_hash_alone() {
+        let senders = Senders::new();
+        let (one, other) = (B256::with_last_byte(1), B256::with_last_byte(2));
+        assert!(std::ptr::eq(senders.place(one), senders.place(other)));
+        let (alice, bob) = (Address::repeat_byte(1), Address::repeat_byte(2));
+        assert_eq!(senders.get(one), None);
+        senders.put(one, alice);
+        assert_eq!((senders.get(one), senders.get(other)), (Some(alice), None));
+        senders.put(other, bob);
+        assert_eq!((senders.get(one), senders.get(other)), (None, Some(bob)));
     }
 }

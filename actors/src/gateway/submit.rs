@@ -7,7 +7,7 @@ use alloy_eips::eip2718::Decodable2718;
 use alloy_primitives::Bytes;
 use async_trait::async_trait;
 use penstock_evm::dev::impersonates;
-use penstock_evm::recover;
+use penstock_evm::{is_recovered, recover};
 use penstock_rpc::{RpcError, TxSubmitter};
 use penstock_rules::ids::{ModelHash, TxHash};
 use penstock_rules::message::{Submit, SubmitReply};
@@ -80,27 +80,18 @@ impl Gateway {
     }
 
     async fn submit(&self, hash: TxHash, raw: Bytes) -> Result<TxHash, Refusal> {
-        let spec = self.head().chain.spec.clone();
-        // The sender is recovered here too, beside the request, so that the pool shows the transaction at once.
-        let envelope = raw.clone();
-        let recover = move || recover(&envelope, &spec);
-        let recovered = match self.crowded().filter(|_| !self.pool.has(hash)) {
-            None => tokio::task::spawn_blocking(recover),
-            Some(check) => {
-                let checked = tokio::task::spawn_blocking(move || {
-                    let tx = recover();
-                    if let Ok(tx) = &tx {
-                        check.run(tx)?;
-                    }
-                    Ok(tx)
-                });
-                // A panic in there ends the process.
-                let tx = checked.await.map_err(|_| Refusal::Busy)??;
-                tokio::spawn(async move { tx })
-            }
-        };
+        if let Some(check) = self.crowded().filter(|_| !self.pool.has(hash)) {
+            let (envelope, spec) = (raw.clone(), self.head().chain.spec.clone());
+            let checked = tokio::task::spawn_blocking(move || match recover(&envelope, &spec) {
+                Ok(tx) => check.run(&tx),
+                // The mempool says why.
+                Err(_) => Ok(()),
+            });
+            // A panic in there ends the process.
+            checked.await.map_err(|_| Refusal::Busy)??;
+        }
         let subject = self.subjects.submit();
-        let message = encode(&Submit { raw });
+        let message = encode(&Submit { raw: raw.clone() });
         let (reply, asked) = self.ask_mempool(&subject, &message).await;
         let hash = match (answer(reply), asked) {
             // It is the transaction that was sent before: its answer was lost, it was not. The pool shows what the
@@ -111,11 +102,19 @@ impl Gateway {
             }
             (answer, _) => answer?,
         };
-        match recovered.await {
-            Ok(Ok(tx)) => self.pend(tx),
-            Ok(Err(error)) => warn!(%hash, %error, "taken by the mempool, but not read here"),
-            // A panic in there ends the process.
-            Err(_) => {}
+        // The pool shows the transaction at once. A mempool in this process has recovered the sender already.
+        let spec = self.head().chain.spec.clone();
+        let recovered = match is_recovered(hash) {
+            true => recover(&raw, &spec),
+            false => match tokio::task::spawn_blocking(move || recover(&raw, &spec)).await {
+                Ok(recovered) => recovered,
+                // A panic in there ends the process.
+                Err(_) => return Ok(hash),
+            },
+        };
+        match recovered {
+            Ok(tx) => self.pend(tx),
+            Err(error) => warn!(%hash, %error, "taken by the mempool, but not read here"),
         }
         Ok(hash)
     }
