@@ -106,7 +106,9 @@ const SENDERS_MAX: usize = 16_384;
 
 /// By hash: the sender follows from the bytes that it is of, whatever the chain. Each hash has one place, and the latest
 /// stays.
-struct Senders(Box<[Mutex<Option<(TxHash, Address)>>]>);
+struct Senders(Box<[Place]>);
+
+type Place = Mutex<Option<(TxHash, Address)>>;
 
 static SENDERS: LazyLock<Senders> = LazyLock::new(Senders::new);
 
@@ -116,7 +118,7 @@ impl Senders {
         Self(none.take(SENDERS_MAX).collect())
     }
 
-    fn place(&self, hash: TxHash) -> &Mutex<Option<(TxHash, Address)>> {
+    fn place(&self, hash: TxHash) -> &Place {
         let number = u64::from_be_bytes([
             hash[0], hash[1], hash[2], hash[3], hash[4], hash[5], hash[6], hash[7],
         ]);
