@@ -26,6 +26,9 @@ const LOG_RETRY_MS: u64 = 250;
 /// Messages that wait for the follower, in number: more entries than the machine takes are not read.
 const MAILBOX: usize = 128;
 
+/// Transactions of a block that is stored without a blocking thread, where the store waits for no disk: some 100 us.
+const INLINE_TRANSACTIONS_MAX: usize = 32;
+
 /// The follower's actor.
 pub struct FollowerActor {
     machine: Follower,
@@ -264,21 +267,12 @@ impl FollowerActor {
             return;
         };
         let (store, addr) = (self.store.clone(), ctx.address());
-        let work = tokio::task::spawn_blocking(move || {
-            let stored = store.commit(&NewBlock {
-                height: Height(executed.header.number),
-                hash: executed.hash,
-                block: &block,
-                receipts: &executed.receipts,
-                senders: &executed.senders,
-                diff: &executed.diff,
-                log_seq: seq,
-            });
-            if let Err(error) = stored {
-                // Crash only: what is on disk is a whole block less, and the log has it.
-                panic!("block {} can't be stored: {error}", executed.header.number);
-            }
-        });
+        if !store.waits() && executed.receipts.len() <= INLINE_TRANSACTIONS_MAX {
+            commit(&store, &block, &executed, seq);
+            ctx.notify(Stored(seq));
+            return;
+        }
+        let work = tokio::task::spawn_blocking(move || commit(&store, &block, &executed, seq));
         ctx.spawn(
             async move {
                 if work.await.is_ok() {
@@ -339,6 +333,23 @@ impl FollowerActor {
             },
         };
         self.input(event, ctx);
+    }
+}
+
+/// Stores a block, or ends the process.
+fn commit(store: &Store, block: &Block, executed: &ExecutedBlock, seq: Seq) {
+    let stored = store.commit(&NewBlock {
+        height: Height(executed.header.number),
+        hash: executed.hash,
+        block,
+        receipts: &executed.receipts,
+        senders: &executed.senders,
+        diff: &executed.diff,
+        log_seq: seq,
+    });
+    if let Err(error) = stored {
+        // Crash only: what is on disk is a whole block less, and the log has it.
+        panic!("block {} can't be stored: {error}", executed.header.number);
     }
 }
 

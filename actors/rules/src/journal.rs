@@ -2,12 +2,16 @@
 
 use crate::ids::Seq;
 
-/// A durable, ordered list of byte strings, with positions from 1. Synchronous: shells call it on a blocking thread.
+/// A durable, ordered list of byte strings, with positions from 1. Synchronous: shells call it on a blocking thread where
+/// it may wait.
 ///
 /// `wire` builds its in-process log, queue and blob store on it; `store` implements it on sled.
 pub trait Journal: Send + Sync {
     /// Why an operation failed.
     type Error: std::error::Error + Send + Sync + 'static;
+
+    /// Whether an append waits for a disk. One that does not takes as long as to copy it.
+    fn waits(&self) -> bool;
 
     /// Appends all items, in order, in one atomic and flushed batch; returns the position of the last.
     ///

@@ -64,6 +64,9 @@ const INBOX: usize = 8_192;
 /// Items of the durable queue that are read at once for evidence.
 const EVIDENCE_CHUNK: usize = 1_024;
 
+/// Transactions of a new head that is shown without a blocking thread, in number: each takes a few us to decode.
+const INLINE_TRANSACTIONS_MAX: usize = 16;
+
 /// How the gateway serves.
 #[derive(Clone, Copy, Debug)]
 pub struct GatewayConfig {
@@ -372,12 +375,27 @@ impl Gateway {
                 }
                 Err(RecvError::Closed) => return,
             };
-            let gateway = self.clone();
-            let taken = tokio::task::spawn_blocking(move || gateway.take(&head)).await;
-            if let Ok(Err(error)) = taken {
+            let taken = match self.is_quick(&head) {
+                true => self.take(&head),
+                false => {
+                    let gateway = self.clone();
+                    match tokio::task::spawn_blocking(move || gateway.take(&head)).await {
+                        Ok(taken) => taken,
+                        // A panic in there ends the process.
+                        Err(_) => return,
+                    }
+                }
+            };
+            if let Err(error) = taken {
                 error!(%error, "block can't be shown");
             }
         }
+    }
+
+    /// Whether a head is shown in less time than it costs to wake a blocking thread.
+    fn is_quick(&self, head: &ChainHead) -> bool {
+        let next = self.head().block.height().next() == head.height;
+        next && head.executed.is_some() && head.included.len() <= INLINE_TRANSACTIONS_MAX
     }
 
     /// Shows a new head, and first the blocks before it that were not shown yet.

@@ -1,7 +1,7 @@
 //! Journals: ordered lists of byte strings, one flush per append.
 
 use crate::StoreError;
-use crate::store::Store;
+use crate::store::{Durability, Store};
 use penstock_rules::ids::Seq;
 use penstock_rules::journal::Journal;
 use sled::{Batch, Tree};
@@ -42,6 +42,10 @@ impl StoreJournal {
 
 impl Journal for StoreJournal {
     type Error = StoreError;
+
+    fn waits(&self) -> bool {
+        self.store.config().durability != Durability::Nothing
+    }
 
     fn append(&self, items: &[&[u8]]) -> Result<Seq, StoreError> {
         self.store.write(|| {

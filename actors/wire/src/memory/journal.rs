@@ -42,6 +42,10 @@ impl VecJournal {
 impl Journal for VecJournal {
     type Error = VecJournalError;
 
+    fn waits(&self) -> bool {
+        false
+    }
+
     fn append(&self, items: &[&[u8]]) -> Result<Seq, VecJournalError> {
         self.with(|inner| {
             for item in items {
@@ -78,6 +82,7 @@ impl Journal for VecJournal {
 pub(super) struct Failed(pub(super) String);
 
 trait Erased: Send + Sync {
+    fn waits(&self) -> bool;
     fn append(&self, items: &[&[u8]]) -> Result<Seq, Failed>;
     fn read(&self, from: Seq, limit: usize) -> Result<Vec<(Seq, Vec<u8>)>, Failed>;
     fn last(&self) -> Result<Seq, Failed>;
@@ -85,6 +90,9 @@ trait Erased: Send + Sync {
 }
 
 impl<J: Journal> Erased for J {
+    fn waits(&self) -> bool {
+        Journal::waits(self)
+    }
     fn append(&self, items: &[&[u8]]) -> Result<Seq, Failed> {
         Journal::append(self, items).map_err(|e| Failed(e.to_string()))
     }
@@ -99,7 +107,11 @@ impl<J: Journal> Erased for J {
     }
 }
 
-/// A journal of any type, called on blocking threads.
+/// Bytes of items that are appended without a blocking thread where no disk is waited for: some 10 us of copying, which is
+/// what it costs to wake one.
+const INLINE_BYTES_MAX: usize = 64 << 10;
+
+/// A journal of any type, called on blocking threads where it waits for a disk or has much to copy.
 #[derive(Clone)]
 pub(super) struct AsyncJournal(Arc<dyn Erased>);
 
@@ -110,8 +122,12 @@ impl AsyncJournal {
 
     async fn run<R: Send + 'static>(
         &self,
+        bytes: usize,
         f: impl FnOnce(&dyn Erased) -> Result<R, Failed> + Send + 'static,
     ) -> Result<R, Failed> {
+        if !self.0.waits() && bytes <= INLINE_BYTES_MAX {
+            return f(&*self.0);
+        }
         let journal = self.0.clone();
         tokio::task::spawn_blocking(move || f(&*journal))
             .await
@@ -120,7 +136,8 @@ impl AsyncJournal {
 
     /// Appends as [`Journal::append`].
     pub(super) async fn append(&self, items: Vec<bytes::Bytes>) -> Result<Seq, Failed> {
-        self.run(move |journal| {
+        let bytes = items.iter().map(bytes::Bytes::len).sum();
+        self.run(bytes, move |journal| {
             let slices: Vec<&[u8]> = items.iter().map(|item| &item[..]).collect();
             journal.append(&slices)
         })
@@ -133,7 +150,7 @@ impl AsyncJournal {
         from: Seq,
         limit: usize,
     ) -> Result<Vec<(Seq, Vec<u8>)>, Failed> {
-        self.run(move |journal| journal.read(from, limit)).await
+        self.run(0, move |journal| journal.read(from, limit)).await
     }
 
     /// The item at exactly this position.
@@ -144,11 +161,11 @@ impl AsyncJournal {
 
     /// As [`Journal::last`].
     pub(super) async fn last(&self) -> Result<Seq, Failed> {
-        self.run(|journal| journal.last()).await
+        self.run(0, |journal| journal.last()).await
     }
 
     /// Removes as [`Journal::remove`].
     pub(super) async fn remove(&self, items: Vec<Seq>) -> Result<(), Failed> {
-        self.run(move |journal| journal.remove(&items)).await
+        self.run(0, move |journal| journal.remove(&items)).await
     }
 }
