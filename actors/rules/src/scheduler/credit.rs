@@ -210,6 +210,12 @@ impl Credit {
                 },
                 now,
             );
+            // Who is new here goes on decaying at the hours at which it did.
+            let fresh = Account {
+                decayed: then.decayed,
+                ..Account::default()
+            };
+            self.accounts.entry(standing.sender).or_insert(fresh);
             let account = self.account(now, standing.sender);
             account.paid = account.paid.max(then.paid);
             account.debt = account.debt.max(then.debt);
@@ -290,6 +296,7 @@ mod tests {
             assert_eq!(next.room(later, sender), credit.room(later, sender));
             assert_eq!(next.cover(later, sender), credit.cover(later, sender));
         }
+        assert_eq!(next.reputation(later), credit.reputation(later));
         assert_eq!(next.room(later, ALICE), CREDIT_BASE.0 - 263);
         assert!(next.is_sound());
     }
