@@ -5,7 +5,7 @@ use penstock_rules::scheduler::{DecisionLog, Policy};
 use penstock_sim::overload::{Config, Report, Workload, run};
 
 /// See [`a_faster_planner_makes_the_same_plans`].
-const PLANS: B256 = b256!("7771d9ed2f93f62746472b5407f834c15800cf5c5b08001cfdd72c53fcd6509c");
+const PLANS: B256 = b256!("cd9627d1f1117a31dc660f6808dd4b996b5016546809484def151bbbd83a3130");
 
 fn short(workload: Workload, policy: Policy, load_percent: u64, blocks: u64) -> Report {
     let mut config = Config::new(workload, policy, load_percent, 1);
