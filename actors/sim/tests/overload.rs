@@ -32,6 +32,9 @@ fn at_twice_the_capacity_value_beats_tip_and_arrival_and_wastes_little() {
     );
     assert!(ours.broken_share() < 200, "{ours:?}");
     assert_eq!(ours.figures.late, 0);
+    // By tips alone even who wastes nothing stays below the bound, and not far.
+    let tips = ours.tips_share();
+    assert!((85_000..99_000).contains(&tips), "{tips}");
 }
 
 #[test]

@@ -265,13 +265,26 @@ fn gaps(workload: Workload, count: usize, random: &mut Random) -> Vec<i64> {
 /// whole time; any model on any shard, every batch full, the future known. With the value and cost of the last one that
 /// has a part in it.
 pub(super) fn bound(jobs: &[Job], capacity: u64) -> (u128, (u128, u64)) {
-    let mut honest: Vec<&Job> = jobs
-        .iter()
-        .filter(|job| job.intent == Intent::Honest)
-        .collect();
+    let mut honest = honest(jobs);
     honest.sort_by(|a, b| (b.value * u128::from(a.cost)).cmp(&(a.value * u128::from(b.cost))));
+    fill(&honest, capacity)
+}
+
+/// What an order by value alone comes to under the same conditions: tips, and nothing wasted.
+pub(super) fn tips(jobs: &[Job], capacity: u64) -> u128 {
+    let mut honest = honest(jobs);
+    honest.sort_by_key(|job| std::cmp::Reverse(job.value));
+    fill(&honest, capacity).0
+}
+
+fn honest(jobs: &[Job]) -> Vec<&Job> {
+    let honest = jobs.iter().filter(|job| job.intent == Intent::Honest);
+    honest.collect()
+}
+
+fn fill(jobs: &[&Job], capacity: u64) -> (u128, (u128, u64)) {
     let (mut left, mut sum) = (capacity, 0);
-    for job in honest {
+    for job in jobs {
         if job.cost > left {
             let part = job.value * u128::from(left) / u128::from(job.cost);
             return (sum + part, (job.value, job.cost));

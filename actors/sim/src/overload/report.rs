@@ -38,6 +38,8 @@ pub struct Report {
     pub capacity: u64,
     /// Value that no schedule can exceed.
     pub bound: u128,
+    /// Value that an order by value alone would bring if it wasted nothing: as the bound, but for the order.
+    pub tips: u128,
     /// Value that honest transactions in blocks brought.
     pub revenue: u128,
     /// Value in blocks that the bound does not have: it was taken in the place of better.
@@ -122,6 +124,12 @@ impl Report {
     #[must_use]
     pub fn revenue_share(&self) -> u64 {
         (self.revenue * 100_000 / self.bound.max(1)) as u64
+    }
+
+    /// What tips without waste would bring over the bound, in a hundred thousand.
+    #[must_use]
+    pub fn tips_share(&self) -> u64 {
+        (self.tips * 100_000 / self.bound.max(1)) as u64
     }
 
     /// A part of the capacity, in a hundred thousand.

@@ -163,6 +163,7 @@ impl World {
         );
         world.report.capacity = capacity;
         (world.report.bound, world.last) = demand::bound(&demand.jobs, capacity);
+        world.report.tips = demand::tips(&demand.jobs, capacity);
         world.take_in(demand, from);
         world
     }

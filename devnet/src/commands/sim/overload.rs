@@ -126,7 +126,7 @@ pub(super) fn mean(runs: &[Report], figure: impl Fn(&Report) -> u64) -> f64 {
 /// Per workload and load: ours, and how it compares.
 pub(super) fn summary(runs: &Runs) -> String {
     let mut text = String::from(
-        "workload   load  revenue/bound   over tip over queue  over fifo   useful  waste+stale  broken promises  late tickets",
+        "workload   load  revenue/bound  tips, no waste   over tip over queue  over fifo   useful  waste+stale  broken promises  late tickets",
     );
     for ((workload, load, policy), ours) in runs {
         if *policy != Policy::Value {
@@ -148,10 +148,11 @@ pub(super) fn summary(runs: &Runs) -> String {
         let late: u64 = ours.iter().map(|r| r.figures.late).sum();
         let tickets: u64 = ours.iter().map(|r| r.figures.tickets).sum();
         text.push_str(&format!(
-            "\n{:<8} {:>5.1}x {:>14.4} {:>10} {:>10} {:>10} {:>8.4} {:>11.2}% {:>15.3}% {:>8} of {}",
+            "\n{:<8} {:>5.1}x {:>14.4} {:>15.4} {:>10} {:>10} {:>10} {:>8.4} {:>11.2}% {:>15.3}% {:>8} of {}",
             format!("{workload:?}"),
             *load as f64 / 100.0,
             revenue,
+            mean(ours, Report::tips_share),
             over(Policy::Tip),
             over(Policy::Queue),
             over(Policy::Fifo),
