@@ -87,13 +87,15 @@ async function start(name, binary, args) {
   }
 }
 
-/** A devnet of ours, as `penstock up` starts it: durable, and made for inference. */
-export async function penstock(binary) {
-  const folder = mkdtempSync(join(tmpdir(), "penstock-perf-"));
-  folders.add(folder);
-  return start("penstock", binary, (port) => [
-    "up", "--port", String(port), "--quiet", "--backend", "cpu", "--data", join(folder, "data"),
-  ]);
+/** A devnet of ours, made for inference: as `penstock up` starts it, or on a data folder that outlives it ("kept"). */
+export async function penstock(binary, kept) {
+  const args = ["--quiet", "--backend", "cpu"];
+  if (kept) {
+    const folder = mkdtempSync(join(tmpdir(), "penstock-perf-"));
+    folders.add(folder);
+    args.push("--data", join(folder, "data"));
+  }
+  return start("penstock", binary, (port) => ["up", "--port", String(port), ...args]);
 }
 
 /** anvil with its defaults: in memory, blocks as soon as there is a transaction. */

@@ -7,7 +7,9 @@
 // of its own: what a transaction costs grows with anvil's chain. A round ends
 // when all its transactions are in blocks. CPU time is what the system counts for the node's process, from the first
 // byte to the last block. Every receipt is checked after the measurement.
-// PENSTOCK_PERF_ONLY=text runs the cases whose name holds the text; PENSTOCK_PERF_THREADS=1 prints time by thread.
+// Neither node keeps its chain: that is how both start. Latency is measured with `--data` too, where ours waits for the disk.
+// PENSTOCK_PERF_ONLY=text runs the cases whose name holds the text; PENSTOCK_PERF_THREADS=1 prints time by thread;
+// PENSTOCK_PERF_DATA=1 gives ours a data folder in all cases.
 
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
@@ -142,9 +144,9 @@ const code = `0x${evm.bytecode.object}${new AbiCoder().encode(["address[]"], [ho
 const contract = getCreateAddress({ from: wallets[0].address, nonce: 0 });
 
 /** Both nodes, with the contract at one address, warm: caches, this client's compiler, and pages of both. */
-async function fresh() {
+async function fresh(kept = process.env.PENSTOCK_PERF_DATA === "1") {
   nonces.fill(0);
-  const nodes = [await penstock(process.env.PENSTOCK_BIN), await anvil(process.env.ANVIL_BIN)];
+  const nodes = [await penstock(process.env.PENSTOCK_BIN, kept), await anvil(process.env.ANVIL_BIN)];
   const deployment = await wallets[0].signTransaction({ ...FEES, data: code, gasLimit: 2_000_000n, nonce: 0 });
   nonces[0] += 1;
   const first = await sign(20, KINDS[0][1]);
@@ -203,9 +205,9 @@ function print([title, ours, theirs, wallOurs, wallTheirs], notes) {
   console.log(`${title.padEnd(48)} | ${cell(ours)} ${cell(theirs)}   ${ratio(ours, theirs)}     | ${cell(wallOurs)} ${cell(wallTheirs)}   ${ratio(wallOurs, wallTheirs)}  ${notes.join("; ")}`);
 }
 
-if ("latency".includes(only)) {
-  const nodes = await fresh();
-  console.log("\nfrom sending until the receipt is there, one at a time | ms, p50 and p95: ours | anvil      | ratio of p50 | CPU us: ours, anvil, ratio");
+/** One row for each way to send and to wait, each node in turn. */
+async function latencies(kept) {
+  const nodes = await fresh(kept);
   for (const kind of ["http", "ws"]) {
     for (const sync of [false, true]) {
       const signed = await sign(LATENCIES / ACCOUNTS, KINDS[0][1]);
@@ -214,7 +216,7 @@ if ("latency".includes(only)) {
       const sorted = seen.map(({ times }) => times.toSorted((a, b) => a - b));
       const [ours, theirs] = sorted.map((times) => [at(times, 0.5), at(times, 0.95)]);
       const cpu = seen.map((one) => (one.cpu * 1000) / LATENCIES);
-      const title = `${kind === "ws" ? "WebSocket" : "HTTP"}, ${sync ? "eth_sendRawTransactionSync" : "polled"}`;
+      const title = `${kind === "ws" ? "WebSocket" : "HTTP"}, ${sync ? "eth_sendRawTransactionSync" : "polled"}${kept ? ", --data" : ""}`;
       const both = ([a, b]) => `${a.toFixed(2)} ${b.toFixed(2)}`.padStart(11);
       console.log(
         `${title.padEnd(54)} | ${both(ours)}           | ${both(theirs)} | ${(ours[0] / theirs[0]).toFixed(2)}         | ` +
@@ -223,6 +225,11 @@ if ("latency".includes(only)) {
     }
   }
   await stop(nodes);
+}
+
+if ("latency".includes(only)) {
+  console.log("\nfrom sending until the receipt is there, one at a time | ms, p50 and p95: ours | anvil      | ratio of p50 | CPU us: ours, anvil, ratio");
+  for (const kept of [false, true]) await latencies(kept);
 }
 if (process.env.PENSTOCK_PERF_THREADS) {
   for (const [thread, ms] of [...byThread].sort((a, b) => b[1] - a[1])) console.log(`        ${thread.padEnd(16)} ${ms.toFixed(0)} ms`);
