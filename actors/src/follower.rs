@@ -26,7 +26,8 @@ const LOG_RETRY_MS: u64 = 250;
 /// Messages that wait for the follower, in number: more entries than the machine takes are not read.
 const MAILBOX: usize = 128;
 
-/// Transactions of a block that is stored without a blocking thread, where the store waits for no disk: some 100 us.
+/// Transactions of a block that is stored without a blocking thread, where the store waits for no disk: few, so that the
+/// actor is soon free again.
 const INLINE_TRANSACTIONS_MAX: usize = 32;
 
 /// The follower's actor.

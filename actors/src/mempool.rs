@@ -37,7 +37,7 @@ const MAILBOX: usize = 64;
 const SUBMIT_INBOX: usize = 4_096;
 /// Submissions recovered in one go, in number: 5 ms on two cores, so that the first does not wait long.
 const RECOVER_BATCH: usize = 256;
-/// Submissions recovered without other threads, in number: at some 30 us each, what it costs to wake them and wait.
+/// Submissions recovered without other threads, in number, at some 40 us each: to wake others and wait saves little there.
 const INLINE_RECOVER_MAX: usize = 2;
 /// Items read at once from the durable stream at start.
 const REPLAY_CHUNK: usize = 1_024;

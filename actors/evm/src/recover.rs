@@ -25,7 +25,7 @@ const LEGACY_FROM: u8 = 0xc0;
 /// Decodes an EIP-2718 envelope, checks what does not depend on any state, and recovers its sender.
 ///
 /// Taken are legacy (also without chain id, which deployment tools sign once for all chains), EIP-2930, EIP-1559 and,
-/// from Prague on, EIP-7702. Recovery is the costly part (some 30 us): a process does it once for each transaction, as
+/// from Prague on, EIP-7702. Recovery is the costly part (some 40 us): a process does it once for each transaction, as
 /// long as it [remembers](is_recovered) the sender.
 ///
 /// # Errors

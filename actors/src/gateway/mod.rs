@@ -64,7 +64,7 @@ const INBOX: usize = 8_192;
 /// Items of the durable queue that are read at once for evidence.
 const EVIDENCE_CHUNK: usize = 1_024;
 
-/// Transactions of a new head that is shown without a blocking thread, in number: each takes a few us to decode.
+/// Transactions of a new head that is shown without a blocking thread, in number: few, as each is decoded.
 const INLINE_TRANSACTIONS_MAX: usize = 16;
 
 /// How the gateway serves.
@@ -392,7 +392,7 @@ impl Gateway {
         }
     }
 
-    /// Whether a head is shown in less time than it costs to wake a blocking thread.
+    /// Whether showing a head takes so little that no blocking thread is woken for it.
     fn is_quick(&self, head: &ChainHead) -> bool {
         let next = self.head().block.height().next() == head.height;
         next && head.executed.is_some() && head.included.len() <= INLINE_TRANSACTIONS_MAX

@@ -44,7 +44,7 @@ fn what_is_written_leaves_the_memory_again() {
     let journal = store.journal("log").expect("a journal");
     let before = resident_mib();
     let (mut written, mut most) = (0, 0);
-    while (written * ITEM_BYTES as u64) >> 20 < WRITTEN_MIB {
+    while written * (ITEM_BYTES as u64) < WRITTEN_MIB << 20 {
         let items: Vec<_> = (written..written + ITEMS).map(item).collect();
         let slices: Vec<_> = items.iter().map(Vec::as_slice).collect();
         journal.append(&slices).expect("writable");

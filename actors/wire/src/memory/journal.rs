@@ -107,8 +107,8 @@ impl<J: Journal> Erased for J {
     }
 }
 
-/// Bytes of items that are appended without a blocking thread where no disk is waited for: some 10 us of copying, which is
-/// what it costs to wake one.
+/// Bytes of items that are appended without a blocking thread where no disk is waited for: a copy of that much takes less
+/// than a scheduler's time slice by far.
 const INLINE_BYTES_MAX: usize = 64 << 10;
 
 /// A journal of any type, called on blocking threads where it waits for a disk or has much to copy.
