@@ -216,12 +216,12 @@ pub struct Plan {
     pub(crate) board: Board,
     /// Per shard: batches in the order in which they are to run.
     pub queues: Vec<VecDeque<u32>>,
-    /// Per gang, as far as gangs were looked at one by one: [`Plan::verdict`] knows the rest. All of them where a plan
+    /// Per gang, as far as gangs were looked at one by one: `Plan::verdict` knows the rest. All of them where a plan
     /// was made anew by [`super::policy::plan`].
     pub verdicts: Vec<Verdict>,
     /// Gangs that were given a verdict.
     pub(crate) decided: Vec<u32>,
-    /// Per gang: its rank, and microseconds that it asks for; [`Plan::standing`] where this is empty.
+    /// Per gang: its rank, and microseconds that it asks for; `Plan::standing` where this is empty.
     pub ranks: Vec<(u64, u64)>,
     /// Per shape of the index that it was made with: the time that such a gang has left.
     pub(crate) times: Vec<Time>,
