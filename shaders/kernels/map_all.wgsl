@@ -4,8 +4,14 @@
 // Libraries:   float, fixed, elementary, trigonometric, power, wide, step, map
 // Layout:      params as in lib/map.wgsl; a work item is an element of the result, row-major over the dimensions
 // Dispatch:    ceil(elements / 64) workgroups
-// Overrides:   WIDE must be true
+// Overrides:   WIDE must be true; ROOTS to TRIGONOMETRIC which groups of instructions the program has
 // Reference:   src/cpu (Map), src/num
+
+override ROOTS: bool = true;
+override DIVISIONS: bool = true;
+override ELEMENTARY: bool = true;
+override POWER: bool = true;
+override TRIGONOMETRIC: bool = true;
 
 // Remainder with the sign of the dividend, exact, as C's fmod.
 fn f_fmod(a: u32, b: u32) -> u32 {
@@ -32,26 +38,56 @@ fn f_fmod(a: u32, b: u32) -> u32 {
 }
 
 fn any_f32(op: u32, a: u32, b: u32) -> vec2<u32> {
-  var r = vec2<u32>(a, 0u);
-  switch op {
-    case OP_DIV: { r.x = f_div(a, b); }
-    case OP_REM: { r.x = f_fmod(a, b); }
-    case OP_POW: { r.x = f_pow(a, b); }
-    case OP_FLOOR: { r.x = f_floor(a); }
-    case OP_CEIL: { r.x = f_ceil(a); }
-    case OP_ROUND: { r.x = f_round(a); }
-    case OP_SQRT: { r.x = f_sqrt(a); }
-    case OP_EXP: { r.x = f_exp(a); }
-    case OP_LOG: { r.x = f_log(a); }
-    case OP_TANH: { r.x = f_tanh(a); }
-    case OP_SIGMOID: { r.x = f_sigmoid(a); }
-    case OP_ERF: { r.x = f_erf(a); }
-    case OP_SOFTPLUS: { r.x = f_softplus(a); }
-    case OP_TO_HALF: { r.x = f_to_half(a); }
-    case OP_SIN: { r.x = f_sin(a); }
-    case OP_COS: { r.x = f_cos(a); }
-    case OP_TO_I64: { r = f_to_wide(a); }
-    default: { r.x = plain_f32(op, a, b); }
+  var r = vec2<u32>(plain_f32(op, a, b), 0u);
+  if (op == OP_TO_I64) {
+    r = f_to_wide(a);
+  }
+  if (ROOTS) {
+    switch op {
+      case OP_DIV: { r.x = f_div(a, b); }
+      case OP_REM: { r.x = f_fmod(a, b); }
+      case OP_FLOOR: { r.x = f_floor(a); }
+      case OP_CEIL: { r.x = f_ceil(a); }
+      case OP_ROUND: { r.x = f_round(a); }
+      case OP_SQRT: { r.x = f_sqrt(a); }
+      case OP_TO_HALF: { r.x = f_to_half(a); }
+      default: {}
+    }
+  }
+  if (ELEMENTARY) {
+    switch op {
+      case OP_EXP: { r.x = f_exp(a); }
+      case OP_LOG: { r.x = f_log(a); }
+      case OP_TANH: { r.x = f_tanh(a); }
+      case OP_SIGMOID: { r.x = f_sigmoid(a); }
+      case OP_ERF: { r.x = f_erf(a); }
+      case OP_SOFTPLUS: { r.x = f_softplus(a); }
+      default: {}
+    }
+  }
+  if (POWER && op == OP_POW) {
+    r.x = f_pow(a, b);
+  }
+  if (TRIGONOMETRIC) {
+    switch op {
+      case OP_SIN: { r.x = f_sin(a); }
+      case OP_COS: { r.x = f_cos(a); }
+      default: {}
+    }
+  }
+  return r;
+}
+
+// A quotient or a remainder; what the instruction gives else.
+fn divided(op: u32, a: vec2<u32>, b: vec2<u32>, other: vec2<u32>) -> vec2<u32> {
+  var r = other;
+  if (DIVISIONS) {
+    switch op {
+      case OP_DIV: { r = wide_div(a, b); }
+      case OP_MOD: { r = wide_mod(a, b); }
+      case OP_REM: { r = wide_rem(a, b); }
+      default: {}
+    }
   }
   return r;
 }
@@ -65,9 +101,6 @@ fn any_wide(op: u32, a: vec2<u32>, b: vec2<u32>) -> vec2<u32> {
     case OP_ADD: { r = wide_add(a, b); }
     case OP_SUB: { r = wide_sub(a, b); }
     case OP_MUL: { r = wide_mul(a, b); }
-    case OP_DIV: { r = wide_div(a, b); }
-    case OP_MOD: { r = wide_mod(a, b); }
-    case OP_REM: { r = wide_rem(a, b); }
     case OP_MIN: { r = select(b, a, vec2<bool>(less)); }
     case OP_MAX: { r = select(a, b, vec2<bool>(less)); }
     case OP_NEG: { r = wide_neg(a); }
@@ -83,7 +116,7 @@ fn any_wide(op: u32, a: vec2<u32>, b: vec2<u32>) -> vec2<u32> {
     case OP_TO_I32, OP_TO_U32: { r = vec2<u32>(a.x, 0u); }
     default: {}
   }
-  return r;
+  return divided(op, a, b, r);
 }
 
 // Words are divided as 64-bit numbers, sign- or zero-extended: nothing overflows there.
@@ -91,14 +124,10 @@ fn any_word(op: u32, signed: bool, a: u32, b: u32) -> vec2<u32> {
   let x = vec2<u32>(a, select(0u, 0u - (a >> 31u), signed));
   let y = vec2<u32>(b, select(0u, 0u - (b >> 31u), signed));
   var r = x;
-  switch op {
-    case OP_DIV: { r = wide_div(x, y); }
-    case OP_MOD: { r = wide_mod(x, y); }
-    case OP_REM: { r = wide_rem(x, y); }
-    case OP_TO_I64: {}
-    default: { r = vec2<u32>(plain_word(op, signed, a, b), 0u); }
+  if (op != OP_TO_I64) {
+    r = vec2<u32>(plain_word(op, signed, a, b), 0u);
   }
-  return r;
+  return divided(op, x, y, r);
 }
 
 fn run_any(instruction: u32) {

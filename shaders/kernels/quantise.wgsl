@@ -5,7 +5,11 @@
 //              exponents, 7 bits that the largest value loses, 8 to 15 dimensions (rows, then columns), 16 view read,
 //              30 largest magnitude; a work item is a row
 // Dispatch:    one workgroup per row
+// Overrides:   FLAT whether a row's elements stand at one distance; SPACE where they stand
 // Reference:   src/num/fixed.rs (quantise_into)
+
+override FLAT: bool = false;
+override SPACE: u32 = 0u;
 
 const DIMS_ALL: u32 = 3u;
 const COLUMNS: u32 = 4u;
@@ -17,6 +21,20 @@ const INPUT: u32 = 16u;
 const MOST: u32 = 30u;
 
 var<workgroup> most: atomic<u32>;
+
+// An element of the row that begins at `first`.
+fn element(row: u32, column: u32, first: u32, distance: u32) -> u32 {
+  var at: u32;
+  if (FLAT) {
+    at = first + column * distance;
+  } else {
+    at = view_at(INPUT, DIMS, params[DIMS_ALL], row * params[COLUMNS] + column);
+  }
+  if (SPACE == 0u) {
+    return arena[at];
+  }
+  return weights[at];
+}
 
 @compute @workgroup_size(64)
 fn main(
@@ -30,19 +48,19 @@ fn main(
     return;
   }
   let columns = params[COLUMNS];
-  let space = params[INPUT];
+  let dims = params[DIMS_ALL];
+  let first = view_at(INPUT, DIMS, dims, row * columns);
+  let distance = params[INPUT + 2u + dims];
   var mine = 0u;
   for (var c = lane; c < columns; c += WORKGROUP) {
-    let at = view_at(INPUT, DIMS, params[DIMS_ALL], row * columns + c);
-    mine = max(mine, word_at(space, at) & MAGNITUDE);
+    mine = max(mine, element(row, c, first, distance) & MAGNITUDE);
   }
   // The largest magnitude by integer maximum: no order matters.
   atomicMax(&most, mine);
   workgroupBarrier();
   let exponent = row_exponent(atomicLoad(&most));
   for (var c = lane; c < columns; c += WORKGROUP) {
-    let at = view_at(INPUT, DIMS, params[DIMS_ALL], row * columns + c);
-    let q = quantise(word_at(space, at), exponent, params[DROPPED], i32(params[MOST]));
+    let q = quantise(element(row, c, first, distance), exponent, params[DROPPED], i32(params[MOST]));
     arena[params[OUT_Q] + row * columns + c] = bitcast<u32>(q);
   }
   if (lane == 0u) {

@@ -2,12 +2,13 @@
 
 use super::kernels::Kernel;
 use super::params::{self, BLOCK_WORDS, Variant, Work};
+use super::programs;
 use super::schedule::{Schedule, Table};
-use super::{AdapterKind, AdapterReport, GpuError};
+use super::{AdapterReport, GpuError, adapter};
 use crate::error::{EngineError, PrepareError};
-use crate::plan::{Buffer, Plan, Space, Step};
+use crate::plan::{Plan, Step};
 use parking_lot::Mutex;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,14 +17,14 @@ use std::time::Duration;
 pub(super) const SUBMISSION_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// Bytes of a parameter block.
-const BLOCK_BYTES: u64 = 4 * BLOCK_WORDS as u64;
+pub(super) const BLOCK_BYTES: u64 = 4 * BLOCK_WORDS as u64;
 
 /// Buffers are never smaller, so that none is empty.
 const BUFFER_BYTES_MIN: u64 = 256;
 
 /// Dispatches of one submission. 4,096 at 100 ms at most each bound a submission well below [`SUBMISSION_TIMEOUT`] on
 /// real devices, and keep command buffers small.
-const SUBMISSION_DISPATCHES_MAX: usize = 4096;
+pub(super) const SUBMISSION_DISPATCHES_MAX: usize = 4096;
 
 /// Rounds of loops, over all loops of one invocation, after which llvmpipe leaves them with whatever they have: 65,535,
 /// less what is not counted here.
@@ -47,33 +48,36 @@ pub struct Device {
     pub(super) device: wgpu::Device,
     pub(super) queue: wgpu::Queue,
     layout: wgpu::PipelineLayout,
-    bindings: wgpu::BindGroupLayout,
+    pub(super) bindings: wgpu::BindGroupLayout,
     modules: BTreeMap<Kernel, wgpu::ShaderModule>,
     pipelines: BTreeMap<Variant, wgpu::ComputePipeline>,
-    arena: wgpu::Buffer,
-    staging: wgpu::Buffer,
+    pub(super) arena: wgpu::Buffer,
+    pub(super) staging: wgpu::Buffer,
     /// Grows with each new arena: bind groups of older ones are stale.
-    arena_generation: u64,
+    pub(super) arena_generation: u64,
     /// Number of the plan whose locals stand in the arena.
-    resident: Option<u64>,
+    pub(super) resident: Option<u64>,
     next_plan: u64,
     /// How contractions are shared out.
     pub(super) table: Table,
+    /// Element-wise programs that have pipelines of their own, and how many may.
+    programs: BTreeSet<Variant>,
+    pub(super) programs_max: usize,
     /// Rounds of loops that the driver runs in one invocation before it leaves them, if it counts.
     rounds_max: Option<u64>,
     faults: Arc<Mutex<Faults>>,
 }
 
 /// A model's weights on the device.
-pub struct Weights(wgpu::Buffer);
+pub struct Weights(pub(super) wgpu::Buffer);
 
 /// A plan, ready to run on one device with one model's weights.
 pub struct Compiled {
-    number: u64,
-    plan: Arc<Plan>,
-    params: wgpu::Buffer,
+    pub(super) number: u64,
+    pub(super) plan: Arc<Plan>,
+    pub(super) params: wgpu::Buffer,
     pub(super) dispatches: Vec<Dispatch>,
-    bind_group: Option<(u64, wgpu::BindGroup)>,
+    pub(super) bind_group: Option<(u64, wgpu::BindGroup)>,
 }
 
 pub(super) struct Dispatch {
@@ -98,62 +102,14 @@ impl Dispatch {
     }
 }
 
-fn instance() -> wgpu::Instance {
-    let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
-    descriptor.backends = wgpu::Backends::VULKAN | wgpu::Backends::METAL | wgpu::Backends::DX12;
-    descriptor.flags = wgpu::InstanceFlags::empty();
-    wgpu::Instance::new(descriptor)
-}
-
-fn report(adapter: &wgpu::Adapter) -> AdapterReport {
-    let info = adapter.get_info();
-    AdapterReport {
-        name: info.name,
-        driver: format!("{} {}", info.driver, info.driver_info)
-            .trim()
-            .to_owned(),
-        backend: info.backend.to_string(),
-        kind: match info.device_type {
-            wgpu::DeviceType::DiscreteGpu => AdapterKind::Discrete,
-            wgpu::DeviceType::IntegratedGpu => AdapterKind::Integrated,
-            wgpu::DeviceType::VirtualGpu => AdapterKind::Virtual,
-            wgpu::DeviceType::Cpu => AdapterKind::Software,
-            wgpu::DeviceType::Other => AdapterKind::Other,
-        },
-    }
-}
-
-fn enumerate() -> Vec<wgpu::Adapter> {
-    let instance = instance();
-    pollster::block_on(instance.enumerate_adapters(wgpu::Backends::all()))
-}
-
-/// The adapters of this machine, best first.
-pub fn adapters() -> Vec<AdapterReport> {
-    let mut reports: Vec<AdapterReport> = enumerate().iter().map(report).collect();
-    reports.sort_by_key(|r| r.kind);
-    reports
-}
-
 impl Device {
     /// Opens the best adapter whose name or driver holds `selector`.
     pub fn open(selector: Option<&str>) -> Result<Self, GpuError> {
-        let wanted = selector.unwrap_or_default().to_lowercase();
-        let adapter = enumerate()
-            .into_iter()
-            .filter(|adapter| {
-                let report = report(adapter);
-                format!("{} {}", report.name, report.driver)
-                    .to_lowercase()
-                    .contains(&wanted)
-            })
-            .min_by_key(|adapter| report(adapter).kind)
-            .ok_or_else(|| GpuError::NoAdapter(selector.unwrap_or("any").into()))?;
-        Self::on(&adapter)
+        Self::on(&adapter::best(selector)?)
     }
 
     fn on(adapter: &wgpu::Adapter) -> Result<Self, GpuError> {
-        let report = report(adapter);
+        let report = adapter::report(adapter);
         let limits = adapter.limits();
         let request = wgpu::DeviceDescriptor {
             label: Some("penstock"),
@@ -229,6 +185,8 @@ impl Device {
             } else {
                 Table::PLAIN
             },
+            programs: BTreeSet::new(),
+            programs_max: 0,
             rounds_max,
             faults,
         })
@@ -244,6 +202,13 @@ impl Device {
         // The loss is told during a poll, which a run that failed early has not reached.
         let _ = self.device.poll(wgpu::PollType::Poll);
         self.faults.lock().lost.is_some()
+    }
+
+    /// As if no program had a pipeline yet, of which there may be `most` from now on.
+    #[cfg(test)]
+    pub fn forget_programs(&mut self, most: usize) {
+        self.programs.clear();
+        self.programs_max = most;
     }
 
     /// Takes the device away, as a driver reset does.
@@ -351,9 +316,27 @@ impl Device {
         pipeline
     }
 
+    /// A map's pipeline of its own, where there is room for one.
+    fn program(&mut self, step: &Step) -> Option<Variant> {
+        let Step::Map(map) = step else {
+            return None;
+        };
+        let variant = programs::variant(map)?;
+        if !self.programs.contains(&variant) {
+            if self.programs.len() >= self.programs_max {
+                return None;
+            }
+            self.programs.insert(variant.clone());
+        }
+        Some(variant)
+    }
+
     /// How a step is run here. What would loop for too long in one invocation is split, or refused.
-    fn work(&self, step: &Step) -> Result<Work, PrepareError> {
-        let work = params::work(step, &self.table)?;
+    fn work(&mut self, step: &Step) -> Result<Work, PrepareError> {
+        let mut work = params::work(step, &self.table)?;
+        if let Some(variant) = self.program(step) {
+            work.variant = variant;
+        }
         let Some(limit) = self.rounds_max.filter(|&most| work.rounds > most) else {
             return Ok(work);
         };
@@ -415,187 +398,12 @@ impl Device {
             bind_group: None,
         })
     }
-
-    /// Makes the arena and the staging buffer large enough.
-    fn reserve(&mut self, arena_words: u32, staging_bytes: u64) -> Result<(), EngineError> {
-        let bytes = 4 * u64::from(arena_words);
-        if self.arena.size() < bytes {
-            self.arena.destroy();
-            self.arena = buffer(&self.device, "arena", bytes, ARENA);
-            self.arena_generation += 1;
-            self.resident = None;
-        }
-        if self.staging.size() < staging_bytes {
-            self.staging.destroy();
-            self.staging = buffer(&self.device, "staging", staging_bytes, STAGING);
-        }
-        self.check()
-    }
-
-    fn bind_group(&self, compiled: &Compiled, weights: &Weights) -> wgpu::BindGroup {
-        self.device.create_bind_group(&wgpu::BindGroupDescriptor {
-            label: Some("step"),
-            layout: &self.bindings,
-            entries: &[
-                wgpu::BindGroupEntry {
-                    binding: 0,
-                    resource: self.arena.as_entire_binding(),
-                },
-                wgpu::BindGroupEntry {
-                    binding: 1,
-                    resource: weights.0.as_entire_binding(),
-                },
-                wgpu::BindGroupEntry {
-                    binding: 2,
-                    resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
-                        buffer: &compiled.params,
-                        offset: 0,
-                        size: std::num::NonZeroU64::new(BLOCK_BYTES),
-                    }),
-                },
-            ],
-        })
-    }
-
-    /// Makes room for a run and writes what it reads: gives the bindings, and the bytes of the outputs.
-    pub(super) fn ready(
-        &mut self,
-        compiled: &mut Compiled,
-        weights: &Weights,
-        inputs: &[Vec<u32>],
-    ) -> Result<(wgpu::BindGroup, u64), EngineError> {
-        let plan = compiled.plan.clone();
-        let bytes = |buffer: &Buffer| 4 * u64::from(buffer.len) * u64::from(buffer.kind.words());
-        let staging_bytes: u64 = plan.outputs.iter().map(bytes).sum();
-        self.reserve(plan.arena_words, staging_bytes)?;
-        let bind_group = match &compiled.bind_group {
-            Some((generation, group)) if *generation == self.arena_generation => group.clone(),
-            _ => {
-                let group = self.bind_group(compiled, weights);
-                compiled.bind_group = Some((self.arena_generation, group.clone()));
-                group
-            }
-        };
-        if self.resident != Some(compiled.number) {
-            self.queue
-                .write_buffer(&self.arena, 0, bytemuck::cast_slice(&plan.locals));
-            self.resident = Some(compiled.number);
-        }
-        for (place, words) in plan.inputs.iter().zip(inputs) {
-            self.queue.write_buffer(
-                &self.arena,
-                4 * u64::from(place.offset),
-                bytemuck::cast_slice(words),
-            );
-        }
-        Ok((bind_group, staging_bytes))
-    }
-
-    /// Runs a compiled plan: `inputs` are the words of each input, `outputs` get those of each output.
-    pub fn run(
-        &mut self,
-        compiled: &mut Compiled,
-        weights: &Weights,
-        inputs: &[Vec<u32>],
-        outputs: &mut [Vec<u32>],
-    ) -> Result<(), EngineError> {
-        let plan = compiled.plan.clone();
-        let (bind_group, staging_bytes) = self.ready(compiled, weights, inputs)?;
-        for (n, slice) in compiled
-            .dispatches
-            .chunks(SUBMISSION_DISPATCHES_MAX)
-            .enumerate()
-        {
-            let mut encoder = self.device.create_command_encoder(&Default::default());
-            let mut pass = encoder.begin_compute_pass(&Default::default());
-            for (number, dispatch) in slice.iter().enumerate() {
-                let number = n * SUBMISSION_DISPATCHES_MAX + number;
-                dispatch.record(&mut pass, &bind_group, number);
-            }
-            drop(pass);
-            if (n + 1) * SUBMISSION_DISPATCHES_MAX < compiled.dispatches.len() {
-                self.queue.submit([encoder.finish()]);
-                continue;
-            }
-            self.read_back(encoder, &plan, weights, staging_bytes);
-        }
-        if compiled.dispatches.is_empty() {
-            let encoder = self.device.create_command_encoder(&Default::default());
-            self.read_back(encoder, &plan, weights, staging_bytes);
-        }
-        self.collect(&plan, staging_bytes, outputs)
-    }
-
-    /// Copies the outputs into the staging buffer, and submits.
-    fn read_back(
-        &self,
-        mut encoder: wgpu::CommandEncoder,
-        plan: &Plan,
-        weights: &Weights,
-        staging_bytes: u64,
-    ) {
-        let mut at = 0;
-        for output in &plan.outputs {
-            let from = match output.space {
-                Space::Arena => &self.arena,
-                Space::Weights => &weights.0,
-            };
-            let bytes = 4 * u64::from(output.len) * u64::from(output.kind.words());
-            encoder.copy_buffer_to_buffer(
-                from,
-                4 * u64::from(output.offset),
-                &self.staging,
-                at,
-                bytes,
-            );
-            at += bytes;
-        }
-        self.queue.submit([encoder.finish()]);
-        if staging_bytes > 0 {
-            self.staging
-                .map_async(wgpu::MapMode::Read, ..staging_bytes, |_| {});
-        }
-    }
-
-    /// Waits, and takes the outputs out of the staging buffer.
-    fn collect(
-        &self,
-        plan: &Plan,
-        staging_bytes: u64,
-        outputs: &mut [Vec<u32>],
-    ) -> Result<(), EngineError> {
-        let wait = self.device.poll(wgpu::PollType::Wait {
-            submission_index: None,
-            timeout: Some(SUBMISSION_TIMEOUT),
-        });
-        self.check()?;
-        wait.map_err(|e| EngineError::Device(e.to_string()))?;
-        if staging_bytes == 0 {
-            outputs.iter_mut().for_each(Vec::clear);
-            return Ok(());
-        }
-        let view = self
-            .staging
-            .get_mapped_range(..staging_bytes)
-            .map_err(|e| EngineError::Device(e.to_string()))?;
-        let words: &[u32] = bytemuck::cast_slice(&view);
-        let mut at = 0;
-        for (place, words_out) in plan.outputs.iter().zip(outputs) {
-            let count = (place.len * place.kind.words()) as usize;
-            words_out.clear();
-            words_out.extend_from_slice(&words[at..at + count]);
-            at += count;
-        }
-        drop(view);
-        self.staging.unmap();
-        Ok(())
-    }
 }
 
-const ARENA: wgpu::BufferUsages = wgpu::BufferUsages::STORAGE
+pub(super) const ARENA: wgpu::BufferUsages = wgpu::BufferUsages::STORAGE
     .union(wgpu::BufferUsages::COPY_DST)
     .union(wgpu::BufferUsages::COPY_SRC);
-const STAGING: wgpu::BufferUsages =
+pub(super) const STAGING: wgpu::BufferUsages =
     wgpu::BufferUsages::MAP_READ.union(wgpu::BufferUsages::COPY_DST);
 
 pub(super) fn buffer(

@@ -10,6 +10,12 @@ pub enum Kernel {
     Map,
     /// Element-wise programs with any instruction.
     MapAll,
+    /// One element-wise program of plain instructions.
+    MapPlain,
+    /// One element-wise program with a special instruction.
+    MapSpecial,
+    /// One with two of them.
+    MapSpecials,
     /// Strided copies.
     Copy,
     /// Reads at computed indices.
@@ -56,6 +62,8 @@ const POWER: Library = library!("power");
 const WIDE: Library = library!("wide");
 const STEP: Library = library!("step");
 const MAP: Library = library!("map");
+const SLOTS: Library = library!("slots");
+const SPECIAL: Library = library!("special");
 const TILE: Library = library!("tile");
 const OPERANDS: Library = library!("operands");
 const WINDOW: Library = library!("window");
@@ -72,9 +80,12 @@ macro_rules! kernel {
 
 impl Kernel {
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 17] = [
         Self::Map,
         Self::MapAll,
+        Self::MapPlain,
+        Self::MapSpecial,
+        Self::MapSpecials,
         Self::Copy,
         Self::Take,
         Self::Fold,
@@ -105,6 +116,15 @@ impl Kernel {
                     STEP,
                     MAP
                 ]
+            ),
+            Self::MapPlain => kernel!("map_plain", &[FLOAT, FIXED, STEP, MAP, SLOTS]),
+            Self::MapSpecial => kernel!(
+                "map_special",
+                &[FLOAT, FIXED, ELEMENTARY, STEP, MAP, SLOTS, SPECIAL]
+            ),
+            Self::MapSpecials => kernel!(
+                "map_specials",
+                &[FLOAT, FIXED, ELEMENTARY, STEP, MAP, SLOTS, SPECIAL]
             ),
             Self::Copy => kernel!("copy", &[STEP]),
             Self::Take => kernel!("take", &[FLOAT, STEP]),

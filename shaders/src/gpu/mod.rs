@@ -10,6 +10,7 @@
 //! their bit patterns. The reference of each is in [`crate::num`] and [`mod@crate::cpu`].
 //!
 //! Contractions have several kernels ([`schedule`]), of which a device takes the fastest for each class of shapes.
+//! Element-wise programs have pipelines of their own (`programs`) as long as there is room for them, and are interpreted else.
 //!
 //! The weights of a model stay on the device; activations live in one arena, which all plans share and which grows to
 //! the largest; a run writes the inputs, records one compute pass, and reads the outputs back.
@@ -21,10 +22,13 @@
 //!
 //! **Invariant:** no step is computed elsewhere than on the device. What a kernel does not cover is refused by name.
 
+mod adapter;
 mod device;
 pub mod kernels;
 pub mod params;
 mod profile;
+mod programs;
+mod run;
 pub mod schedule;
 mod selftest;
 
@@ -122,7 +126,7 @@ pub fn gpu(selector: Option<&str>) -> Result<Box<dyn Executor>, GpuError> {
 /// The adapters of this machine, best first; none where no driver is installed.
 #[must_use]
 pub fn adapters() -> Vec<AdapterReport> {
-    device::adapters()
+    adapter::adapters()
 }
 
 /// The backend.
@@ -206,6 +210,8 @@ impl Gpu {
 fn tested(selector: Option<&str>) -> Result<Device, GpuError> {
     let mut device = Device::open(selector)?;
     selftest::run(&mut device)?;
+    // The self-test had some programs compiled and some interpreted; from here on as many as there is room for are compiled.
+    device.programs_max = programs::PROGRAMS_MAX;
     if device.report().kind != AdapterKind::Software {
         device.table = schedule::fastest(&schedule::measure(&mut device, Width::Bits24)?);
     }

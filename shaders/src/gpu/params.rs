@@ -150,7 +150,7 @@ fn instruction_cost(op: MapOp) -> u64 {
 
 /// The override of `map.wgsl` that compiles a special instruction in, or `None` for a plain one; an error where that
 /// kernel does not have it.
-fn special(instr: &Instr) -> Result<Option<&'static str>, ()> {
+pub(super) fn special(instr: &Instr) -> Result<Option<&'static str>, ()> {
     use MapOp as O;
     if instr.kind == Kind::I64 {
         return Err(());
@@ -176,6 +176,37 @@ fn special(instr: &Instr) -> Result<Option<&'static str>, ()> {
         | O::ToHalf => Err(()),
         _ => Ok(None),
     }
+}
+
+/// The overrides of `map_all.wgsl`: which groups of its instructions the program has.
+fn groups(map: &Map) -> Vec<Override> {
+    use MapOp as O;
+    let has = |wanted: fn(Kind, MapOp) -> bool| {
+        u32::from(map.program.iter().any(|i| wanted(i.kind, i.op)))
+    };
+    let roots = |kind, op| {
+        kind == Kind::F32
+            && matches!(
+                op,
+                O::Div | O::Rem | O::Floor | O::Ceil | O::Round | O::Sqrt | O::ToHalf
+            )
+    };
+    let elementary = |_, op| {
+        matches!(
+            op,
+            O::Exp | O::Log | O::Tanh | O::Sigmoid | O::Erf | O::Softplus
+        )
+    };
+    vec![
+        ("WIDE", 1),
+        ("ROOTS", has(roots)),
+        ("DIVISIONS", {
+            has(|kind, op| kind != Kind::F32 && matches!(op, O::Div | O::Mod | O::Rem))
+        }),
+        ("ELEMENTARY", has(elementary)),
+        ("POWER", has(|_, op| op == O::Pow)),
+        ("TRIGONOMETRIC", has(|_, op| matches!(op, O::Sin | O::Cos))),
+    ]
 }
 
 /// The overrides of `map.wgsl` for special instructions.
@@ -211,7 +242,7 @@ fn map_work(map: &Map) -> Result<Work, PrepareError> {
         .filter_map(|(at, instr)| Some((at, special(instr).ok()??)))
         .collect();
     let (kernel, overrides) = if wide {
-        (Kernel::MapAll, vec![("WIDE", 1)])
+        (Kernel::MapAll, groups(map))
     } else {
         let used = |name: &str| u32::from(specials.iter().any(|(_, s)| *s == name));
         let flags = SPECIALS.iter().map(|&name| (name, used(name)));
@@ -327,17 +358,17 @@ fn reduce_work(reduce: &Reduce) -> Result<Work, PrepareError> {
 }
 
 fn quantise_work(quantise: &Quantise) -> Result<Work, PrepareError> {
-    let dims: Vec<u32> = quantise
-        .rows
-        .iter()
-        .chain(&quantise.cols)
-        .copied()
-        .collect();
+    let (cols, strides) = flattened(quantise);
+    let dims: Vec<u32> = quantise.rows.iter().chain(&cols).copied().collect();
     fits("dimensions of a quantisation", dims.len(), RANK_MAX)?;
     let columns = count(&quantise.cols);
+    let overrides = vec![
+        ("FLAT", u32::from(cols.len() == 1)),
+        ("SPACE", quantise.input.space as u32),
+    ];
     let mut work = Work::new(
         Kernel::Quantise,
-        vec![],
+        overrides,
         count(&quantise.rows),
         columns * 32,
     )?;
@@ -354,8 +385,31 @@ fn quantise_work(quantise: &Quantise) -> Result<Work, PrepareError> {
     work.set(2, header);
     work.set(30, [quantise.width.most() as u32]);
     work.set(8, dims);
-    work.set_view(16, &quantise.input);
+    let input = View {
+        strides,
+        ..quantise.input.clone()
+    };
+    work.set_view(16, &input);
     Ok(work)
+}
+
+/// The dimensions of a row's elements, those that stand as one joined, and the strides of rows and elements.
+fn flattened(quantise: &Quantise) -> (Vec<u32>, Vec<i32>) {
+    let rank = quantise.rows.len();
+    let mut cols = quantise.cols.clone();
+    let mut strides = quantise.input.strides.clone();
+    let mut axis = cols.len();
+    while axis > 1 {
+        axis -= 1;
+        let inner = i64::from(cols[axis]) * i64::from(strides[rank + axis]);
+        if inner == i64::from(strides[rank + axis - 1]) {
+            cols[axis - 1] *= cols[axis];
+            strides[rank + axis - 1] = strides[rank + axis];
+            cols.remove(axis);
+            strides.remove(rank + axis);
+        }
+    }
+    (cols, strides)
 }
 
 /// Operands and exponents must stand in one space: a kernel reads both by one binding.

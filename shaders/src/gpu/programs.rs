@@ -1,0 +1,125 @@
+//! Element-wise programs as constants of pipelines.
+//!
+//! The interpreting kernels (`map.wgsl`, `map_all.wgsl`) take any program. A software adapter walks all instructions for each
+//! one of it, and some drivers compile the interpreter of special instructions for minutes. A pipeline of its own leaves
+//! nothing but the program's arithmetic, and is compiled as fast as any kernel. There are as many as a device has room for
+//! ([`PROGRAMS_MAX`]); what comes later, or fits no kernel, is interpreted, with the same bits.
+
+use super::kernels::Kernel;
+use super::params::{Override, Variant, special};
+use crate::plan::{Arg, Kind, LOADS_MAX, Map, Space, View};
+
+/// Programs of a device that get pipelines of their own: some models' worth. One takes a software adapter 0.1 to 2 s of one
+/// core, once.
+pub const PROGRAMS_MAX: usize = 64;
+
+/// Slots of a kernel.
+const SLOTS: usize = 12;
+
+/// The kernels by how many special instructions they take, with the slots of these.
+const KERNELS: [(Kernel, &[usize]); 3] = [
+    (Kernel::MapPlain, &[]),
+    (Kernel::MapSpecial, &[3]),
+    (Kernel::MapSpecials, &[2, 4]),
+];
+
+/// Immediate values that an argument can name.
+const IMMEDIATES_MAX: u32 = 16;
+
+// As lib/slots.wgsl has them.
+const LOAD: u32 = 1;
+const LOAD_CONTIGUOUS: u32 = 2;
+const LOAD_ONE: u32 = 4;
+const LOAD_WEIGHTS: u32 = 8;
+const FIRST_IMMEDIATE: u32 = 16;
+
+const _: () = assert!(LOADS_MAX + SLOTS <= FIRST_IMMEDIATE as usize);
+
+const LOAD_NAMES: [&str; LOADS_MAX] = ["L0", "L1", "L2", "L3"];
+const SLOT_NAMES: [&str; SLOTS] = [
+    "I0", "I1", "I2", "I3", "I4", "I5", "I6", "I7", "I8", "I9", "I10", "I11",
+];
+
+/// The pipeline of a map's program, or `None` where no kernel has room for it. Its parameter block is the interpreter's.
+pub fn variant(map: &Map) -> Option<Variant> {
+    let (kernel, slots) = place(map)?;
+    let mut overrides: Vec<Override> = Vec::new();
+    for (name, load) in LOAD_NAMES.into_iter().zip(&map.loads) {
+        overrides.push((name, how(load, &map.dims)?));
+    }
+    let mut immediates = 0;
+    for (number, instr) in map.program.iter().enumerate() {
+        let mut word = instr.op as u32 | (instr.kind as u32) << 8;
+        for (n, arg) in instr.args.iter().enumerate() {
+            let source = match *arg {
+                Arg::None => 0,
+                Arg::Load(load) => u32::from(load),
+                Arg::Reg(register) => (LOADS_MAX + slots.get(usize::from(register))?) as u32,
+                Arg::Imm(_) if immediates == IMMEDIATES_MAX => return None,
+                Arg::Imm(_) => {
+                    immediates += 1;
+                    FIRST_IMMEDIATE + immediates - 1
+                }
+            };
+            word |= source << (10 + 5 * n);
+        }
+        overrides.push((SLOT_NAMES[slots[number]], word));
+    }
+    overrides.push(("RESULT", (LOADS_MAX + slots.last()?) as u32));
+    Some(Variant { kernel, overrides })
+}
+
+/// The kernel that has slots for the program, and the slot of each instruction.
+fn place(map: &Map) -> Option<(Kernel, Vec<usize>)> {
+    if map.out.kind == Kind::I64 || map.loads.iter().any(|load| load.kind == Kind::I64) {
+        return None;
+    }
+    let specials = map
+        .program
+        .iter()
+        .map(|instr| Some(special(instr).ok()?.is_some()))
+        .collect::<Option<Vec<bool>>>()?;
+    let count = specials.iter().filter(|&&s| s).count();
+    let (kernel, special_slots) = *KERNELS.get(count)?;
+    let mut next = 0;
+    let mut slots = Vec::with_capacity(specials.len());
+    for is_special in specials {
+        while special_slots.contains(&next) != is_special {
+            next += 1;
+            if next == SLOTS {
+                return None;
+            }
+        }
+        if next == SLOTS {
+            return None;
+        }
+        slots.push(next);
+        next += 1;
+    }
+    Some((kernel, slots))
+}
+
+/// How an operand is read.
+fn how(load: &View, dims: &[u32]) -> Option<u32> {
+    let mut all = 1i32;
+    let mut contiguous = true;
+    for (&stride, &dim) in load.strides.iter().zip(dims).rev() {
+        contiguous &= stride == all || dim == 1;
+        all = all.checked_mul(i32::try_from(dim).ok()?)?;
+    }
+    let one = load
+        .strides
+        .iter()
+        .zip(dims)
+        .all(|(&s, &d)| s == 0 || d == 1);
+    let walk = match (one, contiguous) {
+        (true, _) => LOAD_ONE,
+        (_, true) => LOAD_CONTIGUOUS,
+        _ => 0,
+    };
+    let space = match load.space {
+        Space::Weights => LOAD_WEIGHTS,
+        Space::Arena => 0,
+    };
+    Some(LOAD | walk | space)
+}
