@@ -44,6 +44,7 @@ use crate::plan::Plan;
 use device::{Compiled, Device, Weights};
 use penstock_rules::ids::ModelHash;
 use std::collections::BTreeMap;
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use tracing::{info, warn};
 
@@ -132,7 +133,8 @@ pub fn adapters() -> Vec<AdapterReport> {
 /// The backend.
 pub struct Gpu {
     selector: Option<String>,
-    device: Device,
+    /// It passed its self-test, as every device that took the place of a lost one: only [`tested`] gives them.
+    device: Tested,
     models: BTreeMap<ModelHash, Resident>,
 }
 
@@ -191,59 +193,10 @@ impl Gpu {
             resident.plans.insert(address, compiled);
         }
         let compiled = resident.plans.get_mut(&address).ok_or(missing)?;
-        Ok((&mut self.device, compiled, &resident.weights))
+        Ok((&mut *self.device, compiled, &resident.weights))
     }
 
-    fn try_execute(
-        &mut self,
-        model: &Arc<Model>,
-        plan: &Arc<Plan>,
-        inputs: &[Vec<u32>],
-        outputs: &mut [Vec<u32>],
-    ) -> Result<(), EngineError> {
-        let (device, compiled, weights) = self.compiled(model, plan)?;
-        device.run(compiled, weights, inputs, outputs)
-    }
-}
-
-/// Opens a device, tests it, and finds its schedules.
-fn tested(selector: Option<&str>) -> Result<Device, GpuError> {
-    let mut device = Device::open(selector)?;
-    selftest::run(&mut device)?;
-    // The self-test had some programs compiled and some interpreted; from here on as many as there is room for are compiled.
-    device.programs_max = programs::PROGRAMS_MAX;
-    if device.report().kind != AdapterKind::Software {
-        device.table = schedule::fastest(&schedule::measure(&mut device, Width::Bits24)?);
-    }
-    info!(
-        adapter = %device.report().name,
-        driver = %device.report().driver,
-        schedules = ?device.table,
-        "gpu passed its self-test"
-    );
-    Ok(device)
-}
-
-fn engine_error(error: PrepareError) -> EngineError {
-    match error {
-        PrepareError::Engine(error) => error,
-        other => EngineError::OutOfMemory(other.to_string()),
-    }
-}
-
-impl Backend for Gpu {
-    fn name(&self) -> String {
-        let report = self.device.report();
-        format!(
-            "gpu: {} ({}, {})",
-            report.name, report.backend, report.driver
-        )
-    }
-
-    fn load(&mut self, model: &Arc<Model>) -> Result<(), PrepareError> {
-        if self.models.contains_key(&model.hash()) {
-            return Ok(());
-        }
+    fn try_load(&mut self, model: &Arc<Model>) -> Result<(), PrepareError> {
         let weights = self.device.upload(model.weights())?;
         let mut plans = BTreeMap::new();
         // One plan is compiled at once: it warms the pipelines, and says whether all steps are covered.
@@ -266,6 +219,83 @@ impl Backend for Gpu {
             },
         );
         Ok(())
+    }
+
+    fn try_execute(
+        &mut self,
+        model: &Arc<Model>,
+        plan: &Arc<Plan>,
+        inputs: &[Vec<u32>],
+        outputs: &mut [Vec<u32>],
+    ) -> Result<(), EngineError> {
+        let (device, compiled, weights) = self.compiled(model, plan)?;
+        device.run(compiled, weights, inputs, outputs)
+    }
+}
+
+/// A device that passed its self-test.
+struct Tested(Device);
+
+impl Deref for Tested {
+    type Target = Device;
+
+    fn deref(&self) -> &Device {
+        &self.0
+    }
+}
+
+impl DerefMut for Tested {
+    fn deref_mut(&mut self) -> &mut Device {
+        &mut self.0
+    }
+}
+
+/// Opens a device, tests it, and finds its schedules.
+fn tested(selector: Option<&str>) -> Result<Tested, GpuError> {
+    let mut device = Device::open(selector)?;
+    selftest::run(&mut device)?;
+    // The self-test had some programs compiled and some interpreted; from here on as many as there is room for are compiled.
+    device.programs_max = programs::PROGRAMS_MAX;
+    if device.report().kind != AdapterKind::Software {
+        device.table = schedule::fastest(&schedule::measure(&mut device, Width::Bits24)?);
+    }
+    info!(
+        adapter = %device.report().name,
+        driver = %device.report().driver,
+        schedules = ?device.table,
+        "gpu passed its self-test"
+    );
+    Ok(Tested(device))
+}
+
+fn engine_error(error: PrepareError) -> EngineError {
+    match error {
+        PrepareError::Engine(error) => error,
+        other => EngineError::OutOfMemory(other.to_string()),
+    }
+}
+
+impl Backend for Gpu {
+    fn name(&self) -> String {
+        let report = self.device.report();
+        format!(
+            "gpu: {} ({}, {})",
+            report.name, report.backend, report.driver
+        )
+    }
+
+    fn load(&mut self, model: &Arc<Model>) -> Result<(), PrepareError> {
+        if self.models.contains_key(&model.hash()) {
+            return Ok(());
+        }
+        match self.try_load(model) {
+            Err(error) if self.device.is_lost() => {
+                warn!(%error, "the device was lost before it took a model in");
+                self.recover()?;
+                self.try_load(model)
+            }
+            result => result,
+        }
     }
 
     fn execute(

@@ -10,6 +10,7 @@ use crate::num;
 use crate::plan::{Arg, Conv, Instr, Kind, Map, MapOp, Step, Window};
 use std::time::Duration;
 
+mod loss;
 mod programs;
 
 /// A device on the best adapter, or `None` where there is no driver and none is required.
