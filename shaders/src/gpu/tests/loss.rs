@@ -78,7 +78,7 @@ fn where_no_device_comes_back_the_cpu_goes_on_and_says_so() {
     let mut both = crate::with_fallback(Box::new(Batcher::new(gpu)), crate::cpu());
     both.prepare(&model).expect("the cpu holds it");
     let found = both
-        .run(&model.hash(), &[request.clone()])
+        .run(&model.hash(), std::slice::from_ref(&request))
         .expect("the cpu runs it");
     assert_eq!(found, by_cpu(&model, &request));
     assert!(
