@@ -3,12 +3,11 @@
 //! Every run has the same cases. `PENSTOCK_FUZZ_SECONDS=3600` goes on from them with other seeds for so long, and prints how
 //! many cases there were, the slowest, and the most memory.
 
+use peak_alloc::PeakAlloc;
 use penstock_shaders::verify::Case;
 use penstock_shaders::{Limits, Model, cpu};
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -19,29 +18,8 @@ const CASES: u64 = 1_500;
 /// constants stand in the file, in the graph and in prepared forms, and an analysis has one byte per word.
 const BYTES_MAX: usize = 256 << 20;
 
-struct Counting;
-
-static NOW: AtomicUsize = AtomicUsize::new(0);
-static PEAK: AtomicUsize = AtomicUsize::new(0);
-
-// SAFETY: every call goes to the system's allocator as it came; the counters are beside it.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let now = NOW.fetch_add(layout.size(), Ordering::Relaxed) + layout.size();
-        PEAK.fetch_max(now, Ordering::Relaxed);
-        // SAFETY: the caller's promise.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        NOW.fetch_sub(layout.size(), Ordering::Relaxed);
-        // SAFETY: the caller's promise.
-        unsafe { System.dealloc(at, layout) }
-    }
-}
-
 #[global_allocator]
-static ALLOCATOR: Counting = Counting;
+static ALLOCATOR: PeakAlloc = PeakAlloc;
 
 fn limits() -> Limits {
     Limits {
@@ -201,8 +179,8 @@ fn fuzz(files: &[Vec<u8>]) {
         let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
         let mut file = files[random.below(files.len())].clone();
         mutate(&mut file, files, &mut random);
-        let before = NOW.load(Ordering::Relaxed);
-        PEAK.store(before, Ordering::Relaxed);
+        ALLOCATOR.reset_peak_usage();
+        let before = ALLOCATOR.current_usage();
         let begun = Instant::now();
         match catch_unwind(AssertUnwindSafe(|| case(&file, &limits))) {
             Ok(true) => loaded += 1,
@@ -210,7 +188,7 @@ fn fuzz(files: &[Vec<u8>]) {
             Err(_) => broken.push(seed),
         }
         let took = begun.elapsed();
-        let used = PEAK.load(Ordering::Relaxed).saturating_sub(before);
+        let used = ALLOCATOR.peak_usage().saturating_sub(before);
         if took > slowest {
             slowest = took;
             println!("seed {seed}: {took:?}");
