@@ -19,7 +19,9 @@ use penstock::demo::Report;
 use penstock_tests::harness::cluster::{Kind, Member, nats_binary, until};
 use penstock_tests::harness::net::{Host, Net, namespaces_are_missing};
 use penstock_tests::harness::testnet::{Machine, Server, init};
-use penstock_tests::harness::{Devnet, Sent, gpu_is_here, penstock, receipt, repository, wallets};
+use penstock_tests::harness::{
+    Devnet, Sent, gpu_is_here, is_long, penstock, receipt, repository, wallets,
+};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -40,10 +42,6 @@ const SLOW: Duration = Duration::from_millis(200);
 /// Of packets, on each link.
 const LOSS_PERCENT: u64 = 2;
 
-fn long() -> bool {
-    std::env::var_os("PENSTOCK_LONG_TESTS").is_some_and(|value| value == "1")
-}
-
 /// Time of a slot.
 fn slot() -> String {
     std::env::var("PENSTOCK_TEST_SLOT").unwrap_or_else(|_| "1s".into())
@@ -51,7 +49,7 @@ fn slot() -> String {
 
 /// How often a fault comes.
 fn rounds() -> usize {
-    if long() { 20 } else { 2 }
+    if is_long() { 20 } else { 2 }
 }
 
 struct Testnet {
@@ -548,7 +546,7 @@ fn blocks_go_on_when_servers_die_links_carry_one_way_and_the_network_is_slow() {
         let slow: Vec<_> = all
             .map(|host| testnet.host(host).delay(SLOW, LOSS_PERCENT, host as u64))
             .collect();
-        std::thread::sleep(Duration::from_secs(if long() { 120 } else { 15 }));
+        std::thread::sleep(Duration::from_secs(if is_long() { 120 } else { 15 }));
         let after = runtime.block_on(height(&provider));
         println!("slow network: blocks {before} to {after}");
         assert!(after > before, "blocks go on");

@@ -19,7 +19,7 @@ use penstock_rules::tensor::Tensor;
 use penstock_shaders::{EngineError, Executor, Model, PrepareError};
 use penstock_tests::harness::cluster::{Kind, Member, PATIENCE, nats, nats_binary, until};
 use penstock_tests::harness::{
-    Number, Probes, Sent, Wallet, number, probe, receipt, rows, wallets,
+    Number, Probes, Sent, Wallet, assert_on_time, is_long, number, probe, receipt, rows, wallets,
 };
 use penstock_wire::nats::{NatsConfig, shard_transport};
 use serde_json::Value;
@@ -51,10 +51,6 @@ const LEARN: usize = 96;
 const GAS: u64 = 400_000;
 /// `-32005`: a limit was passed, or there is no room now.
 const LIMIT: i64 = -32_005;
-
-fn is_long() -> bool {
-    std::env::var_os("PENSTOCK_LONG_TESTS").is_some_and(|value| value == "1")
-}
 
 /// What the engines of all shards did.
 #[derive(Debug, Default)]
@@ -349,11 +345,9 @@ async fn ten_times_the_capacity_of_four_shards_is_served_in_order_and_on_time() 
     let answers = overload(&provider, &mut load, lasts).await;
     let last = provider.get_block_number().await.expect("a height");
 
-    // Each block has its own second: a slot that was missed shows as a gap.
     let found = blocks(&provider, first, last).await;
     let times: Vec<u64> = found.iter().map(|(time, _)| *time).collect();
-    let expected: Vec<u64> = (times[0]..).take(times.len()).collect();
-    assert_eq!(times, expected, "blocks on time");
+    assert_on_time(&times);
 
     // Blocks go on while these questions are asked: what left the pool meanwhile is in one of them.
     let mut waiting: BTreeSet<B256> = answers.accepted.iter().copied().collect();

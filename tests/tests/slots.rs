@@ -4,9 +4,11 @@
 
 use alloy_primitives::Address;
 use alloy_provider::{DynProvider, Provider};
+use alloy_rpc_types_eth::TransactionReceipt;
 use alloy_sol_types::SolCall;
 use penstock_tests::harness::{
-    Devnet, Number, Probes, Sent, Wallet, probe, receipt, rows, submit, wallets,
+    Devnet, Number, Probes, Sent, Wallet, assert_on_time, is_long, probe, receipt, rows, submit,
+    wallets,
 };
 use std::time::Duration;
 
@@ -16,8 +18,7 @@ const GAS: u64 = 400_000;
 const PATIENCE: Duration = Duration::from_secs(120);
 
 fn seconds() -> u64 {
-    let long = std::env::var_os("PENSTOCK_LONG_TESTS").is_some_and(|value| value == "1");
-    if long { 60 } else { 10 }
+    if is_long() { 60 } else { 10 }
 }
 
 /// How late each block was sealed, in µs, by the producer's log.
@@ -83,15 +84,15 @@ async fn slots_are_on_time_while_a_slow_model_runs() {
         submit(&provider, &plain).await;
         let first = slots(&provider, seconds).await;
         let times = timestamps(&provider, first, seconds).await;
-        // A slot that was missed shows as a gap: each block has its own second.
-        let expected: Vec<u64> = (times[0]..).take(times.len()).collect();
-        assert_eq!(times, expected, "slow model: {slow}");
+        assert_on_time(&times);
         let plain = receipt(&provider, plain.hash, PATIENCE).await;
-        assert!(plain.block_number <= Some(first + 1), "{plain:?}");
         let asked = receipt(&provider, sent.hash, PATIENCE).await;
         assert!(asked.status());
+        let height = |receipt: &TransactionReceipt| receipt.block_number.expect("it is in a block");
         if slow {
-            assert!(asked.block_number >= Some(first + seconds - 2), "{asked:?}");
+            // A builder that waited for the answer would have sealed both in one block.
+            let between = height(&asked) - height(&plain);
+            assert!(between >= seconds / 2, "{plain:?}, {asked:?}");
         }
         let late = &lateness(&devnet.log())[before..];
         let late = &late[..(seconds as usize).min(late.len())];

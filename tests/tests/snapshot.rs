@@ -18,7 +18,7 @@ use penstock_rules::ids::{Epoch, Height, Seq};
 use penstock_rules::state::{StateDiff, StateRead};
 use penstock_store::{NewBlock, Store, StoreConfig};
 use penstock_tests::harness::cluster::{Kind, Member, nats_binary, until};
-use penstock_tests::harness::{Wallet, wallets};
+use penstock_tests::harness::{Wallet, is_long, wallets};
 use penstock_wire::messages::Snapshot;
 use penstock_wire::nats::NatsConfig;
 use penstock_wire::{Transport, decode, encode, memory};
@@ -290,8 +290,7 @@ async fn two_snapshots_stay_and_older_ones_are_removed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_node_joins_from_a_snapshot_and_follows() {
     let Some(binary) = nats_binary() else { return };
-    let long = std::env::var_os("PENSTOCK_LONG_TESTS").is_some_and(|value| value == "1");
-    let blocks = if long { 50_000 } else { 300 };
+    let blocks = if is_long() { 50_000 } else { 300 };
     let folder = tempfile::tempdir().expect("a folder");
     let server = penstock_tests::harness::cluster::nats(&binary, folder.path()).await;
     let genesis = devnet();

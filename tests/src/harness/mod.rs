@@ -7,6 +7,7 @@ mod needs;
 pub mod net;
 mod process;
 mod shard;
+mod slots;
 pub mod testnet;
 mod wallet;
 
@@ -15,4 +16,5 @@ pub use http::ask;
 pub use needs::{gpu_is_here, magika, nats_server};
 pub use process::{Devnet, binary, penstock, repository};
 pub use shard::hello;
+pub use slots::{assert_on_time, is_long};
 pub use wallet::{Sent, Wallet, receipt, submit, view, wallets};
