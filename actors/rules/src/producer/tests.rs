@@ -1,9 +1,9 @@
 use super::limits::WANTED_PATIENCE;
 use super::*;
-use crate::dev::MineTime;
+use crate::dev::{Clock, DevRefusal, MineTime};
 use crate::extractor::READY_REPEAT_IDLE;
 use crate::ids::{Igas, RequestKey};
-use crate::tx::PoolTx;
+use crate::tx::{PoolTx, Reason};
 use alloy_primitives::{Address, Bytes, U256};
 
 fn tx(id: u8, sender: u8, nonce: u64, tip: u128, inference: bool) -> Arc<ReadyTx> {
