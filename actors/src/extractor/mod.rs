@@ -6,28 +6,28 @@
 //!  bus --deferral, withheld------------+--------------------------- Discovered -------------------------+
 //! ```
 
+mod jobs;
+
 use crate::chain::ChainHead;
 use crate::mempool::{Feedback, MempoolActor, next_base_fee};
 use crate::outbox::Outbox;
 use crate::results::ResultBook;
 use crate::shell::{Stop, listen, now};
 use actix::prelude::*;
-use alloy_primitives::Address;
-use penstock_evm::dev::settings;
-use penstock_evm::{DiscoverLimits, Results, discover_lane, multiplier, next_env};
+use jobs::Job;
+use penstock_evm::{Results, multiplier};
 use penstock_rules::Machine;
 use penstock_rules::extractor::credit::CreditLimits;
-use penstock_rules::extractor::{Effect, Event, Extractor, Finding, Limits};
-use penstock_rules::ids::{Micros, RequestKey};
+use penstock_rules::extractor::{Effect, Event, Extractor, Limits};
+use penstock_rules::ids::RequestKey;
 use penstock_rules::mempool;
 use penstock_rules::message::{Gang, Role, Withdraw};
 use penstock_rules::producer::Timetable;
-use penstock_rules::tx::PoolTx;
 use penstock_wire::trace::TraceParent;
 use penstock_wire::{Message as WireMessage, Subjects, Transport, decode};
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tracing::{debug, trace, warn};
 
@@ -37,8 +37,6 @@ const MAILBOX: usize = 256;
 const BUS_INBOX: usize = 16_384;
 /// Settled keys that are told at once, in number.
 const SETTLED_BATCH: usize = 1_024;
-/// Lanes that one job discovers, in number: at 10 to 100 µs each a job is about a millisecond.
-const LANES_PER_JOB: usize = 16;
 /// How often the machine is told the time: the grain of its repeats.
 const TICK: Duration = Duration::from_millis(100);
 
@@ -92,11 +90,6 @@ pub(crate) enum Told {
 #[rtype(result = "()")]
 struct Inputs(Vec<Event>);
 
-/// A job ended.
-#[derive(Message)]
-#[rtype(result = "()")]
-struct JobDone(Vec<Event>);
-
 /// Some settled keys were missed.
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -106,13 +99,6 @@ struct Missed;
 #[derive(Message)]
 #[rtype(result = "Option<u32>")]
 pub struct Rounds(pub penstock_rules::ids::TxHash);
-
-/// A lane to be discovered.
-struct Job {
-    lane: Address,
-    generation: u64,
-    txs: Vec<PoolTx>,
-}
 
 /// The extractor's subjects, made once.
 struct Names {
@@ -334,48 +320,6 @@ impl ExtractorActor {
             .collect()
     }
 
-    /// Timestamp of the block that will be built on the head, in seconds.
-    fn next_timestamp(&self) -> u64 {
-        let set = settings(&self.head.state);
-        let at = match set.mining.unwrap_or(self.config.timetable) {
-            Timetable::AtOnce | Timetable::Manual => now(),
-            Timetable::Slots(slot) => Micros((now().0 / slot.0 + 1).saturating_mul(slot.0)),
-        };
-        set.clock.timestamp(at, self.head.header.timestamp)
-    }
-
-    /// Starts jobs while there are lanes and threads for them.
-    fn run_jobs(&mut self, ctx: &mut Context<Self>) {
-        while self.jobs_running < self.config.jobs_max && !self.jobs.is_empty() {
-            let free = self.config.jobs_max - self.jobs_running;
-            let count = self.jobs.len().div_ceil(free).min(LANES_PER_JOB);
-            let jobs: Vec<_> = self.jobs.drain(..count).collect();
-            self.jobs_running += 1;
-            let (head, results, timestamp) = (
-                self.head.clone(),
-                self.results.clone(),
-                self.next_timestamp(),
-            );
-            let limits = DiscoverLimits {
-                requests_per_tx: u32::try_from(self.config.limits.requests_max).unwrap_or(u32::MAX),
-                ..DiscoverLimits::default()
-            };
-            let work = tokio::task::spawn_blocking(move || {
-                discover(&jobs, &head, timestamp, &results, &limits)
-            });
-            let addr = ctx.address();
-            let job = async move {
-                match work.await {
-                    Ok(events) => {
-                        let _ = addr.send(JobDone(events)).await;
-                    }
-                    Err(error) => panic!("discovery failed: {error}"),
-                }
-            };
-            ctx.spawn(job.into_actor(self));
-        }
-    }
-
     /// Tells the mempool, in order, without waiting here.
     fn tell_mempool(&mut self, ctx: &mut Context<Self>) {
         let Some(mempool) = self.mempool.clone() else {
@@ -400,59 +344,6 @@ impl ExtractorActor {
             height: self.head.height,
             base_fee: next_base_fee(&self.head),
             multiplier: multiplier(&self.head.state),
-        }
-    }
-}
-
-/// Discovers lanes one after the other.
-fn discover(
-    jobs: &[Job],
-    head: &ChainHead,
-    timestamp_secs: u64,
-    results: &ResultBook,
-    limits: &DiscoverLimits,
-) -> Vec<Event> {
-    let env = next_env(&head.spec, &head.state, &head.header, timestamp_secs);
-    let discover = |job: &Job| {
-        let began = Instant::now();
-        let findings = discover_lane(&head.state, &head.spec, &env, &job.txs, results, limits);
-        let took = began.elapsed();
-        metrics::histogram!("extractor_discovery_seconds").record(took.as_secs_f64());
-        Event::Discovered {
-            lane: job.lane,
-            generation: job.generation,
-            at: head.height,
-            took: Micros(u64::try_from(took.as_micros()).unwrap_or(u64::MAX)),
-            findings: job
-                .txs
-                .iter()
-                .zip(findings)
-                .map(|(tx, found)| (tx.hash, finding(tx, found)))
-                .collect(),
-        }
-    };
-    jobs.iter().map(discover).collect()
-}
-
-/// As the machine has it.
-fn finding(tx: &PoolTx, found: penstock_evm::Finding) -> Finding {
-    match found {
-        penstock_evm::Finding::Ready {
-            keys,
-            igas,
-            gas_used,
-        } => Finding::Ready {
-            keys,
-            igas,
-            gas_used,
-        },
-        penstock_evm::Finding::Waits { requests, igas } => Finding::Waits { requests, igas },
-        penstock_evm::Finding::FeeBelowMarket => Finding::FeeBelowMarket,
-        penstock_evm::Finding::Behind => Finding::Behind,
-        penstock_evm::Finding::TooMany => Finding::TooMany,
-        penstock_evm::Finding::Invalid(why) => {
-            debug!(tx = %tx.hash, why, "can't be executed on this state");
-            Finding::Invalid
         }
     }
 }
@@ -488,15 +379,6 @@ impl Handler<Inputs> for ExtractorActor {
     type Result = ();
 
     fn handle(&mut self, Inputs(events): Inputs, ctx: &mut Self::Context) {
-        self.input_all(events, ctx);
-    }
-}
-
-impl Handler<JobDone> for ExtractorActor {
-    type Result = ();
-
-    fn handle(&mut self, JobDone(events): JobDone, ctx: &mut Self::Context) {
-        self.jobs_running -= 1;
         self.input_all(events, ctx);
     }
 }

@@ -5,26 +5,26 @@
 //!  chain --------blocks------------------------------^  \--Pending, Gone, Advanced--> extractor, in order
 //! ```
 
+mod durable;
+mod recover;
+
 use crate::chain::{ChainHandle, ChainHead};
 use crate::extractor::{ExtractorActor, FromMempool, Meet, Told};
 use crate::outbox::Outbox;
 use crate::shell::{Stop, listen, now};
 use actix::prelude::*;
-use alloy_consensus::{Transaction, TxEnvelope};
-use alloy_eips::eip2718::Decodable2718;
-use alloy_primitives::{Address, B256, Bytes, Keccak256, TxKind};
-use alloy_rlp::Encodable;
-use penstock_evm::{ChainSpec, next_env, recover};
+use alloy_primitives::{Address, Bytes};
+use penstock_evm::next_env;
 use penstock_rules::Machine;
 use penstock_rules::dev::requests;
 use penstock_rules::extractor;
 use penstock_rules::ids::{Seq, TxHash};
 use penstock_rules::mempool::{AccountView, Effect, Event, Limits, Mempool, Ticket};
-use penstock_rules::message::{Discard, DiscardReply, Role, Submit, SubmitReply};
+use penstock_rules::message::{Discard, DiscardReply, Role, SubmitReply};
 use penstock_rules::tx::{DropReason, PoolTx, Refusal};
 use penstock_wire::trace::TraceParent;
-use penstock_wire::{Delivery, QueueError, QueueItem, Subjects, Transport, decode, encode};
-use rayon::prelude::*;
+use penstock_wire::{Delivery, Subjects, Transport, decode, encode};
+use recover::{Recovered, Recovering, recover_deliveries, recover_delivery};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,55 +39,12 @@ const SUBMIT_INBOX: usize = 4_096;
 const RECOVER_BATCH: usize = 256;
 /// Submissions recovered without other threads, in number, at some 40 us each: to wake others and wait saves little there.
 const INLINE_RECOVER_MAX: usize = 2;
-/// Items read at once from the durable stream at start.
-const REPLAY_CHUNK: usize = 1_024;
-/// Wait between two attempts to read it while its servers are away.
-const REPLAY_RETRY: Duration = Duration::from_millis(500);
 /// Events that wait for the extractor, in number. Beyond it the door is closed ("busy"): what is told must not be lost.
 const EXTRACTOR_BACKLOG_MAX: usize = 65_536;
 /// How often the machine is told the time: an expiry is this late at most.
 const TICK: Duration = Duration::from_millis(500);
 /// Queue group of all mempools of a chain: one of them takes each submission.
 const GROUP: &str = "mempool";
-
-/// A transaction with its sender, and the hash of what it does.
-#[derive(Clone, Debug)]
-struct Recovered {
-    tx: PoolTx,
-    content: B256,
-}
-
-/// Recovers the sender of a signed transaction.
-fn recovered(raw: &[u8], spec: &ChainSpec) -> Result<Recovered, Refusal> {
-    let tx = recover(raw, spec)?;
-    let content = content(raw);
-    Ok(Recovered { tx, content })
-}
-
-/// Hash of what a transaction does: all but nonce, fees, gas limit and signature. Equal for a mere price bump.
-fn content(raw: &[u8]) -> B256 {
-    let Ok(envelope) = TxEnvelope::decode_2718(&mut &raw[..]) else {
-        return alloy_primitives::keccak256(raw);
-    };
-    let mut bytes = Vec::with_capacity(envelope.input().len() + 128);
-    match envelope.kind() {
-        TxKind::Create => Address::ZERO.encode(&mut bytes),
-        TxKind::Call(to) => to.encode(&mut bytes),
-    }
-    bytes.push(u8::from(envelope.is_create()));
-    envelope.value().encode(&mut bytes);
-    envelope.input().encode(&mut bytes);
-    if let Some(list) = envelope.access_list() {
-        list.encode(&mut bytes);
-    }
-    if let Some(list) = envelope.authorization_list() {
-        list.to_vec().encode(&mut bytes);
-    }
-    let mut hasher = Keccak256::new();
-    hasher.update(b"penstock/content/1");
-    hasher.update(&bytes);
-    hasher.finalize()
-}
 
 /// What an account is at this head.
 fn account(head: &ChainHead, address: Address) -> AccountView {
@@ -137,16 +94,6 @@ pub struct MempoolActor {
 #[derive(Message)]
 #[rtype(result = "()")]
 struct Batch(Vec<Recovering>);
-
-/// Transactions of the durable stream, at start.
-#[derive(Message)]
-#[rtype(result = "()")]
-struct Replay(Vec<(Seq, Recovered)>);
-
-/// The durable stream was read to its end.
-#[derive(Message)]
-#[rtype(result = "()")]
-struct Replayed;
 
 /// A new head, or, after blocks were missed, a head whose predecessors are unknown.
 #[derive(Message)]
@@ -260,41 +207,6 @@ impl MempoolActor {
             }
         };
         ctx.spawn(follow.into_actor(self));
-    }
-
-    /// Reads the durable stream, then opens the door.
-    fn replay(&self, ctx: &mut Context<Self>) {
-        let (queue, spec, addr) = (
-            self.transport.accepted.clone(),
-            self.head.spec.clone(),
-            ctx.address(),
-        );
-        let replay = async move {
-            let mut from = Seq(1);
-            loop {
-                let items = match queue.replay(from, REPLAY_CHUNK).await {
-                    Ok(items) => items,
-                    // A standby takes over when it hears no leader: also when the servers are gone for both. They come
-                    // back, and no restart would bring them.
-                    Err(error @ QueueError::Unreachable { .. }) => {
-                        warn!(%error, "accepted transactions can't be read yet");
-                        tokio::time::sleep(REPLAY_RETRY).await;
-                        continue;
-                    }
-                    Err(error) => panic!("accepted transactions can't be read: {error}"),
-                };
-                let Some(last) = items.last() else { break };
-                from = Seq(last.seq.0 + 1);
-                let spec = spec.clone();
-                let work = tokio::task::spawn_blocking(move || recover_items(items, &spec));
-                let Ok(batch) = work.await else { return };
-                if addr.send(Replay(batch)).await.is_err() {
-                    return;
-                }
-            }
-            let _ = addr.send(Replayed).await;
-        };
-        ctx.spawn(replay.into_actor(self));
     }
 
     /// Serves submissions: while one batch is recovered, the next one gathers at the bus.
@@ -458,54 +370,6 @@ impl MempoolActor {
         ctx.spawn(send.into_actor(self));
     }
 
-    /// Writes what waits, unless a write is on its way: what comes meanwhile is the next one.
-    fn write(&mut self, ctx: &mut Context<Self>) {
-        if self.writing || self.unwritten.is_empty() {
-            return;
-        }
-        self.writing = true;
-        let items = std::mem::take(&mut self.unwritten);
-        let hashes: Vec<_> = items.iter().map(|(hash, _)| *hash).collect();
-        let items = items.into_iter().map(|(hash, raw)| (hash, raw.0)).collect();
-        let queue = self.transport.accepted.clone();
-        let append = async move { queue.append(items).await };
-        ctx.spawn(append.into_actor(self).map(move |result, actor, ctx| {
-            actor.writing = false;
-            let events: Vec<_> = match result {
-                Ok(seqs) => {
-                    let written = hashes.into_iter().zip(seqs);
-                    written
-                        .map(|(hash, seq)| {
-                            actor.seqs.insert(hash, seq);
-                            Event::Persisted { hash }
-                        })
-                        .collect()
-                }
-                Err(error) => {
-                    warn!(%error, count = hashes.len(), "accepted transactions were not written");
-                    let failed = hashes.into_iter();
-                    failed.map(|hash| Event::PersistFailed { hash }).collect()
-                }
-            };
-            actor.input_all(events, ctx);
-        }));
-    }
-
-    fn forget(&mut self, ctx: &mut Context<Self>) {
-        if self.forgotten.is_empty() {
-            return;
-        }
-        let seqs = std::mem::take(&mut self.forgotten);
-        let queue = self.transport.accepted.clone();
-        let remove = async move {
-            // What stays in the stream is known by its nonce at the next start.
-            if let Err(error) = queue.remove(&seqs).await {
-                warn!(%error, count = seqs.len(), "durable stream was not shortened");
-            }
-        };
-        ctx.spawn(remove.into_actor(self));
-    }
-
     /// Tells the extractor, in order, without waiting here.
     fn tell(&mut self, told: Told, ctx: &mut Context<Self>) {
         self.backlog.push_back(told);
@@ -566,36 +430,6 @@ impl MempoolActor {
     }
 }
 
-/// A submission, and the transaction that it brings.
-type Recovering = (Delivery, Result<Recovered, Refusal>);
-
-fn recover_delivery(delivery: Delivery, spec: &ChainSpec) -> Recovering {
-    let result = match decode::<Submit>(&delivery.payload) {
-        Ok(submit) => recovered(&submit.raw, spec),
-        Err(error) => Err(Refusal::Malformed(error.to_string())),
-    };
-    (delivery, result)
-}
-
-fn recover_deliveries(deliveries: Vec<Delivery>, spec: &ChainSpec) -> Vec<Recovering> {
-    let all = deliveries.into_par_iter();
-    all.map(|delivery| recover_delivery(delivery, spec))
-        .collect()
-}
-
-fn recover_items(items: Vec<QueueItem>, spec: &ChainSpec) -> Vec<(Seq, Recovered)> {
-    items
-        .into_par_iter()
-        .filter_map(|item| match recovered(&item.bytes, spec) {
-            Ok(recovered) => Some((item.seq, recovered)),
-            Err(refusal) => {
-                warn!(seq = item.seq.0, %refusal, "item of the durable stream is no transaction");
-                None
-            }
-        })
-        .collect()
-}
-
 impl Handler<Batch> for MempoolActor {
     type Result = ();
 
@@ -624,33 +458,6 @@ impl Handler<Batch> for MempoolActor {
         }
         self.reply(replies, ctx);
         self.input_all(events, ctx);
-    }
-}
-
-impl Handler<Replay> for MempoolActor {
-    type Result = ();
-
-    fn handle(&mut self, Replay(batch): Replay, ctx: &mut Self::Context) {
-        let mut events = Vec::with_capacity(batch.len());
-        for (seq, Recovered { tx, content }) in batch {
-            self.seqs.insert(tx.hash, seq);
-            events.push(Event::Replayed {
-                account: account(&self.head, tx.sender),
-                tx,
-                content,
-            });
-        }
-        self.input_all(events, ctx);
-    }
-}
-
-impl Handler<Replayed> for MempoolActor {
-    type Result = ();
-
-    fn handle(&mut self, _: Replayed, ctx: &mut Self::Context) {
-        info!(transactions = self.machine.len(), "durable stream replayed");
-        self.serve(ctx);
-        self.serve_discards(ctx);
     }
 }
 

@@ -1,44 +1,38 @@
 //! Shell of the producer: builds on a blocking thread, signs, appends, keeps time, and carries out orders.
 
+mod build;
 mod orders;
 
 use crate::chain::{ChainHandle, ChainHead, OwnBlocks};
 use crate::results::ResultBook;
 use crate::shell::{Stop, listen, now, until};
 use actix::prelude::*;
-use alloy_primitives::B256;
-use orders::{Past, Snapshots, resolve};
+use build::Work;
+use orders::Snapshots;
 use penstock_evm::dev::{self, settings};
-use penstock_evm::{BlockBuilder, ExecutedBlock, Genesis, PushError, SigningKey, next_env};
+use penstock_evm::{ExecutedBlock, Genesis, SigningKey, next_env};
 use penstock_rules::Machine;
 use penstock_rules::dev::{DevAnswer, DevAsk, DevDone, DevOrder, DevRefusal, requests};
-use penstock_rules::ids::{Epoch, Height, Micros, Seq, TxHash};
+use penstock_rules::ids::{Epoch, Height, Micros, Seq};
 use penstock_rules::message::{Withdraw, Withheld};
 use penstock_rules::producer::{
     AppendFailure, Attempt, Effect, Event, ORDERS_MAX, OrderId, Parent, Producer, Start, Timetable,
 };
-use penstock_rules::tx::{ReadyTx, Reason};
+use penstock_rules::tx::ReadyTx;
 use penstock_wire::{AppendError, Delivery, Subjects, Transport, decode, encode};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-use tracing::{debug, error, info, warn};
+use tracing::{debug, info, warn};
 
 /// Messages that wait for the producer, in number: a block's worth of ready transactions.
 const MAILBOX: usize = 8_192;
 /// Ready transactions that wait at the bus, in number.
 const READY_INBOX: usize = 65_536;
-/// Longest build where there is no timetable, in µs: what came meanwhile waits no longer.
-const BUILD_TIME_MAX: Micros = Micros::from_millis(500);
-
 /// Queue group of all producers: one of them takes each order. Orders are for chains with one.
 const GROUP: &str = "producer";
 /// How long a snapshot waits for a block that its asker has seen already.
 const SNAPSHOT_PATIENCE: Duration = Duration::from_secs(5);
-
-/// A build that begins late has this long all the same, in µs: else a machine that is always late would make empty
-/// blocks for ever.
-const BUILD_TIME_MIN: Micros = Micros::from_millis(20);
 
 /// What a producer is started with.
 #[derive(Clone, Debug)]
@@ -82,31 +76,10 @@ struct Build {
 #[rtype(result = "()")]
 struct Input(Event);
 
-/// A build is done, or what was ordered can't be.
-#[derive(Message)]
-#[rtype(result = "()")]
-struct BuildDone {
-    attempt: Attempt,
-    built: Option<Result<Built, DevRefusal>>,
-}
-
 /// A gateway asks for something.
 #[derive(Message)]
 #[rtype(result = "()")]
 struct Asked(Delivery);
-
-/// What a build is of.
-struct Work {
-    timestamp_secs: u64,
-    candidates: Vec<Arc<ReadyTx>>,
-    order: Option<Arc<DevOrder>>,
-}
-
-struct Built {
-    block: ExecutedBlock,
-    included: Vec<TxHash>,
-    withheld: Vec<(TxHash, Reason)>,
-}
 
 /// The fencing token, where this producer leads.
 #[derive(Clone, Copy, Debug, Message)]
@@ -387,47 +360,6 @@ impl ProducerActor {
         }));
     }
 
-    fn build(
-        &mut self,
-        attempt: Attempt,
-        parent: Parent,
-        slot: Option<Micros>,
-        work: Work,
-        ctx: &mut Context<Self>,
-    ) {
-        self.builds.insert(attempt, Build { block: None, slot });
-        let head = self.chain.head();
-        if head.hash != parent.hash {
-            self.input(Event::BuildFailed { attempt }, ctx);
-            return;
-        }
-        let (results, key) = (self.results.clone(), self.key.clone());
-        let past = self
-            .snapshots
-            .past(work.order.as_deref(), self.genesis.as_ref());
-        let begun = now();
-        let deadline = slot.map_or(begun.saturating_add(BUILD_TIME_MAX), |slot| {
-            slot.max(begun.saturating_add(BUILD_TIME_MIN))
-        });
-        let addr = ctx.address();
-        let work = tokio::task::spawn_blocking(move || {
-            build(&head, deadline, &work, &past, &results, &key)
-        });
-        ctx.spawn(
-            async move {
-                let built = match work.await {
-                    Ok(built) => Some(built),
-                    Err(error) => {
-                        error!(%error, "build failed");
-                        None
-                    }
-                };
-                let _ = addr.send(BuildDone { attempt, built }).await;
-            }
-            .into_actor(self),
-        );
-    }
-
     fn append(&self, attempt: Attempt, epoch: Epoch, expected: Seq, ctx: &mut Context<Self>) {
         let Some(Build {
             block: Some(block),
@@ -515,62 +447,6 @@ fn report(block: &ExecutedBlock, slot: Option<Micros>) {
     );
 }
 
-/// Executes candidates in order until `deadline`, seals and signs. What is ordered goes before them.
-fn build(
-    head: &ChainHead,
-    deadline: Micros,
-    work: &Work,
-    past: &Past,
-    results: &ResultBook,
-    key: &SigningKey,
-) -> Result<Built, DevRefusal> {
-    let env = next_env(&head.spec, &head.state, &head.header, work.timestamp_secs);
-    let entry = match work.order.as_deref() {
-        Some(order) => resolve(order, head, past, now())?,
-        None => None,
-    };
-    let mut builder = match entry {
-        None => BlockBuilder::new(head.state.clone(), &head.spec, env),
-        Some(entry) => BlockBuilder::privileged(head.state.clone(), &head.spec, env, &entry)
-            .map_err(|error| DevRefusal::Failed(error.to_string()))?,
-    };
-    let (mut included, mut withheld) = (Vec::new(), Vec::new());
-    let mut blocked = BTreeSet::new();
-    for candidate in &work.candidates {
-        let tx = &candidate.tx;
-        if blocked.contains(&tx.sender) {
-            withheld.push((tx.hash, Reason::NonceDependency));
-            continue;
-        }
-        if now() >= deadline {
-            withheld.push((tx.hash, Reason::BlockFull));
-            continue;
-        }
-        let reason = match builder.push(tx, results) {
-            Ok(_) => {
-                included.push(tx.hash);
-                continue;
-            }
-            Err(PushError::Missing(_)) => Reason::StaleInput,
-            Err(PushError::FeeBelowMarket) => Reason::FeeBelowMarket,
-            Err(PushError::NoRoom) => Reason::BlockFull,
-            Err(PushError::Invalid(why)) => {
-                debug!(tx = %tx.hash, why, "candidate is invalid at its place");
-                Reason::NonceDependency
-            }
-        };
-        blocked.insert(tx.sender);
-        withheld.push((tx.hash, reason));
-    }
-    let mut block = builder.seal();
-    block.block.signature = key.sign(block.hash);
-    Ok(Built {
-        block,
-        included,
-        withheld,
-    })
-}
-
 impl Handler<Asked> for ProducerActor {
     type Result = ();
 
@@ -583,35 +459,6 @@ impl Handler<Input> for ProducerActor {
     type Result = ();
 
     fn handle(&mut self, Input(event): Input, ctx: &mut Self::Context) {
-        self.input(event, ctx);
-    }
-}
-
-impl Handler<BuildDone> for ProducerActor {
-    type Result = ();
-
-    fn handle(&mut self, done: BuildDone, ctx: &mut Self::Context) {
-        let BuildDone { attempt, built } = done;
-        let event = match built {
-            None => Event::BuildFailed { attempt },
-            Some(Err(why)) => Event::OrderRefused { attempt, why },
-            Some(Ok(Built {
-                block,
-                included,
-                withheld,
-            })) => {
-                let hash: B256 = block.hash;
-                if let Some(build) = self.builds.get_mut(&attempt) {
-                    build.block = Some(Arc::new(block));
-                }
-                Event::Built {
-                    attempt,
-                    hash,
-                    included,
-                    withheld,
-                }
-            }
-        };
         self.input(event, ctx);
     }
 }
