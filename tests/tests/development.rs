@@ -291,3 +291,37 @@ async fn orders_go_over_the_bus_and_every_process_comes_to_the_same_state() {
     }
     panic!("the two processes have different blocks");
 }
+
+/// The producer heard of a dropped transaction by another way than of the block that was asked for next, and took it in.
+#[tokio::test]
+async fn what_was_dropped_is_in_no_later_block() {
+    let devnet = Devnet::start(&[]);
+    let provider = devnet.provider();
+    let wallets = wallets(2);
+    let asked = async |method: &str, params: Value| {
+        let answer = ask(&provider, method, params).await;
+        answer.unwrap_or_else(|| panic!("{method} was refused"))
+    };
+    asked("evm_setAutomine", json!([false])).await;
+    for round in 0..50 {
+        let mut hashes = Vec::new();
+        for wallet in &wallets {
+            let sent = json!([{ "from": wallet.address(), "to": NOBODY, "value": "0x1", "gas": "0x5208" }]);
+            hashes.push(asked("eth_sendTransaction", sent).await);
+        }
+        // One alone, or all.
+        let kept = match round % 2 {
+            0 => {
+                asked("anvil_dropTransaction", json!([hashes[1]])).await;
+                &hashes[..1]
+            }
+            _ => {
+                asked("anvil_dropAllTransactions", json!([])).await;
+                &[]
+            }
+        };
+        asked("evm_mine", json!([])).await;
+        let block = asked("eth_getBlockByNumber", json!(["latest", false])).await;
+        assert_eq!(block["transactions"], json!(kept), "round {round}");
+    }
+}

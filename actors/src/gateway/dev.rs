@@ -22,6 +22,9 @@ use tokio::time::Instant;
 
 /// How long an order waits for its answer: longer than the producer keeps it.
 const ORDER_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a transaction that is to be dropped is waited for, while it is not yet known what it asks for: far longer than that
+/// takes on a loaded machine.
+const FOUND_PATIENCE: Duration = Duration::from_secs(1);
 /// Pause between two looks at transactions that are on their way to be ready.
 const LOOK: Duration = Duration::from_millis(2);
 
@@ -61,11 +64,14 @@ impl DevControl for Gateway {
     }
 
     async fn discard(&self, hashes: Option<Vec<TxHash>>) -> Result<Vec<TxHash>, RpcError> {
+        self.found(hashes.as_deref()).await;
         let subject = self.subjects.discard();
         let reply: DiscardReply = self.request(&subject, &Discard { hashes }).await?;
         for hash in &reply.gone {
             self.pool.remove(*hash);
         }
+        let hashes = reply.gone.clone();
+        self.ask_producer(&DevAsk::Forget { hashes }).await?;
         Ok(reply.gone)
     }
 
@@ -136,6 +142,26 @@ impl Gateway {
             error => RpcError::Internal(error.to_string()),
         })?;
         decode(&bytes).map_err(|error| RpcError::Internal(error.to_string()))
+    }
+
+    /// Waits until of these transactions, or of all, it is known whether they are ready: what the producer hears of one after
+    /// it was told to forget it would bring it back.
+    async fn found(&self, hashes: Option<&[TxHash]>) {
+        let deadline = Instant::now() + FOUND_PATIENCE;
+        let on_its_way = |hash| {
+            let last = self.statuses.last(hash);
+            matches!(last, None | Some(Stage::Accepted | Stage::Queued))
+        };
+        while Instant::now() < deadline {
+            let pool = ChainReader::pool(self);
+            let mut asked = pool.iter().filter(|entry| {
+                !entry.queued && hashes.is_none_or(|hashes| hashes.contains(&entry.tx.tx.hash))
+            });
+            if !asked.any(|entry| on_its_way(entry.tx.tx.hash)) {
+                return;
+            }
+            tokio::time::sleep(LOOK).await;
+        }
     }
 
     /// Waits until what this node took of executable transactions is ready or can't be now; gives what is ready, and after

@@ -245,6 +245,18 @@ impl ProducerActor {
                 return self.input(Event::Order { id, order }, ctx);
             }
             Ok(DevAsk::Snapshot { at }) => return self.snapshot(at, delivery, ctx),
+            Ok(DevAsk::Forget { hashes }) => {
+                for hash in hashes {
+                    self.input(Event::Unready(hash), ctx);
+                }
+                let head = self.chain.head();
+                let done = DevDone {
+                    height: head.height,
+                    hash: head.hash,
+                    snapshot: 0,
+                };
+                return self.answer(&delivery, Ok(done), ctx);
+            }
         };
         self.answer(&delivery, Err(refusal), ctx);
     }

@@ -56,7 +56,7 @@ messages! {
     17 v 1 "prefetch" Prefetch;
     18 v 1 "discard" Discard;
     19 v 1 "discard_reply" DiscardReply;
-    20 v 1 "dev_ask" DevAsk;
+    20 v 2 "dev_ask" DevAsk;
     21 v 1 "dev_answer" DevAnswer;
     24 v 1 "node_beat" NodeBeat;
     25 v 2 "evidence" Evidence;

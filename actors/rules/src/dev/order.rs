@@ -14,6 +14,11 @@ pub enum DevAsk {
         /// What the asker has seen.
         at: Height,
     },
+    /// Forget transactions that the mempool dropped: what tells so otherwise may come after the next order.
+    Forget {
+        /// Their hashes.
+        hashes: Vec<TxHash>,
+    },
 }
 
 /// A block that is made because a person asked.

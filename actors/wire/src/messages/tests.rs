@@ -408,6 +408,9 @@ fn dev_asks() -> Vec<DevAsk> {
         mine(MineTime::At(1_700_000_002)),
         mine(MineTime::After(12)),
         DevAsk::Snapshot { at: Height(300) },
+        DevAsk::Forget {
+            hashes: vec![hash(5), hash(6)],
+        },
     ]
 }
 
