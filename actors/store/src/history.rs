@@ -10,11 +10,12 @@
 
 use crate::keys::{self, Kind};
 use crate::records::{SupersededRecord, decode, decode_slot};
+use crate::writes::Writes;
 use crate::{Store, StoreError};
 use alloy_primitives::{Address, B256, Bytes, U256};
 use penstock_rules::ids::Height;
 use penstock_rules::state::{Account, EMPTY_CODE_HASH, StateDiff, StateRead};
-use sled::{Batch, Tree};
+use sled::Tree;
 
 /// Superseded records that one commit carries out at most, so that a shorter window than before does not stall one
 /// block for minutes. A block changes far fewer keys, so a backlog shrinks.
@@ -84,12 +85,12 @@ pub(crate) fn slot_at(
 /// Adds a block's changes to `batch`, with notes on what they supersede where history is not kept for ever.
 pub(crate) fn write_diff(
     tree: &Tree,
-    batch: &mut Batch,
+    batch: &mut Writes,
     height: Height,
     diff: &StateDiff,
     archive: bool,
 ) -> Result<(), StoreError> {
-    let supersede = |batch: &mut Batch, prefix: &[u8], gone: bool| {
+    let supersede = |batch: &mut Writes, prefix: &[u8], gone: bool| {
         if archive {
             return Ok::<_, StoreError>(());
         }
@@ -136,7 +137,7 @@ pub(crate) fn write_diff(
 }
 
 /// Adds to `batch` the deletion of versions that nobody can read once the horizon is at `horizon`.
-pub(crate) fn prune(tree: &Tree, batch: &mut Batch, horizon: Height) -> Result<(), StoreError> {
+pub(crate) fn prune(tree: &Tree, batch: &mut Writes, horizon: Height) -> Result<(), StoreError> {
     let due = keys::at(Kind::Superseded, Height(0))..keys::at(Kind::Superseded, horizon.next());
     for found in tree.range(due).take(PRUNE_RECORDS_MAX) {
         let (key, value) = found?;

@@ -26,6 +26,7 @@ mod records;
 
 mod folder;
 mod sync;
+mod writes;
 
 mod history;
 mod journal;

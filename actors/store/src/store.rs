@@ -7,12 +7,13 @@ use crate::journal::StoreJournal;
 use crate::keys::{self, Kind};
 use crate::records::{BlockRecord, HeadRecord, TxLocation, decode, encode};
 use crate::sync::{Sync, Ticket};
+use crate::writes::Writes;
 use alloy_primitives::{Address, B256, Bytes, U256};
 use parking_lot::{Mutex, RwLock};
 use penstock_rules::block::Block;
 use penstock_rules::ids::{Height, Seq, TxHash};
 use penstock_rules::state::{Account, Receipt, StateDiff};
-use sled::{Batch, Db, Tree};
+use sled::{Db, Tree};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -213,7 +214,7 @@ impl Store {
                 }
                 None => horizon = new.height,
             }
-            let mut batch = Batch::default();
+            let mut batch = Writes::default();
             let record = BlockRecord {
                 height: new.height,
                 hash: new.hash,
@@ -246,7 +247,7 @@ impl Store {
             batch.insert(&[Kind::Horizon as u8], encode(&horizon));
             batch.insert(&[Kind::Head as u8], encode(&head));
             inner.horizon.store(horizon.0, Ordering::SeqCst);
-            inner.chain.apply_batch(batch)?;
+            batch.apply(&inner.chain, inner.config.durability)?;
             *inner.head.write() = Some(head);
             Ok(())
         })?;
@@ -268,12 +269,12 @@ impl Store {
             if let (Some((head, _)), Some(&(height, _))) = (self.head(), ancestors.first()) {
                 return Err(StoreError::OutOfOrder { height, head });
             }
-            let mut batch = Batch::default();
+            let mut batch = Writes::default();
             for (height, hash) in ancestors {
                 batch.insert(keys::height_of(*hash), encode(height));
                 batch.insert(keys::at(Kind::HashOf, *height), encode(hash));
             }
-            Ok(self.inner.chain.apply_batch(batch)?)
+            batch.apply(&self.inner.chain, self.inner.config.durability)
         })
     }
 
@@ -414,7 +415,7 @@ impl Store {
     /// Where the database fails.
     pub fn journal(&self, name: &str) -> Result<StoreJournal, StoreError> {
         let tree = self.inner.db.open_tree(format!("journal.{name}"))?;
-        Ok(StoreJournal::new(self.clone(), tree))
+        StoreJournal::open(self.clone(), tree)
     }
 
     /// A value of the node's own (genesis, chain spec).
