@@ -16,6 +16,7 @@ use penstock_rules::ids::Height;
 use serde::Serialize;
 use std::future::Future;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 /// The context of every method.
 pub struct Api {
@@ -33,6 +34,8 @@ pub struct Api {
     pub account_locks: AccountLocks,
     /// Installed filters.
     pub filters: Filters,
+    /// How long a receipt waits for a transaction that is about to be in a block.
+    pub receipt_patience: Duration,
     /// The tip that was suggested last, and the head for which.
     pub tip: Mutex<Option<(B256, u128)>>,
 }
@@ -44,6 +47,7 @@ impl Api {
         submitter: Arc<dyn TxSubmitter>,
         dev: Arc<dyn DevControl>,
         accounts: DevAccounts,
+        receipt_patience: Duration,
     ) -> Self {
         Self {
             account_locks: AccountLocks::default(),
@@ -53,6 +57,7 @@ impl Api {
             impersonated: Impersonated::default(),
             accounts,
             filters: Filters::default(),
+            receipt_patience,
             tip: Mutex::default(),
         }
     }

@@ -15,6 +15,7 @@ use jsonrpsee::server::{
 use jsonrpsee::types::SubscriptionId;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 use tower_http::cors::CorsLayer;
 
 /// Where to serve, and how much.
@@ -34,6 +35,9 @@ pub struct ServerConfig {
     pub subscriptions_max: u32,
     /// Messages that wait for one WebSocket client before its subscriptions fall behind.
     pub client_buffer: u32,
+    /// How long a receipt that is asked for waits for its transaction, where blocks are made at once and it is about to be in
+    /// one. Who sends asks right away, and many clients ask again only after seconds.
+    pub receipt_patience: Duration,
 }
 
 impl Default for ServerConfig {
@@ -46,6 +50,7 @@ impl Default for ServerConfig {
             connections_max: 1_024,
             subscriptions_max: 256,
             client_buffer: 1_024,
+            receipt_patience: Duration::from_millis(20),
         }
     }
 }
@@ -114,7 +119,13 @@ pub async fn serve(
         .set_message_buffer_capacity(config.client_buffer)
         .set_id_provider(HexIds)
         .build();
-    let methods = api::methods(Api::new(reader.clone(), submitter, dev, accounts));
+    let methods = api::methods(Api::new(
+        reader.clone(),
+        submitter,
+        dev,
+        accounts,
+        config.receipt_patience,
+    ));
     let gate = Gate::layer(&methods, config.response_bytes_max);
     let http = tower::ServiceBuilder::new()
         // Any page may talk to a devnet.

@@ -5,10 +5,13 @@
 
 mod common;
 
+use alloy_primitives::B256;
 use common::ws::Ws;
 use common::{ALICE, BOB, KEY, LOGGER, Node};
 use penstock_rpc::ServerConfig;
 use serde_json::{Value, json};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 async fn transfer(node: &Node) -> Value {
     let request = json!([{ "from": ALICE, "to": BOB, "value": "0x1" }]);
@@ -418,6 +421,35 @@ async fn a_synchronous_send_answers_with_the_receipt_or_says_that_it_waited() {
         .await;
     assert_eq!(error["code"], 4);
     assert_eq!(error["data"], signed["tx"]["hash"]);
+}
+
+/// A client that sends asks right away, and may ask again only after seconds.
+#[tokio::test]
+async fn a_receipt_waits_for_a_transaction_that_is_about_to_be_included_and_for_no_other() {
+    let node = Node::with(ServerConfig {
+        receipt_patience: Duration::from_secs(60),
+        ..ServerConfig::default()
+    })
+    .await;
+    node.chain.plain.store(true, Ordering::Relaxed);
+    let hash = transfer(&node).await;
+    let mining = async {
+        while node.chain.watchers() == 0 {
+            tokio::task::yield_now().await;
+        }
+        node.chain.mine();
+    };
+    let params = json!([hash]);
+    let (receipt, ()) = tokio::join!(node.result("eth_getTransactionReceipt", params), mining);
+    assert_eq!(receipt["blockNumber"], "0x1");
+
+    // One that waits for inference, and one that nobody knows: the answer is there at once.
+    node.chain.plain.store(false, Ordering::Relaxed);
+    for hash in [transfer(&node).await, json!(B256::ZERO)] {
+        let receipt = node.result("eth_getTransactionReceipt", json!([hash]));
+        let receipt = tokio::time::timeout(Duration::from_secs(30), receipt).await;
+        assert_eq!(receipt.expect("not waited for"), Value::Null);
+    }
 }
 
 #[tokio::test]

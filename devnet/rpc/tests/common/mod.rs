@@ -19,7 +19,7 @@ use penstock_rules::ids::{RequestKey, ShardId};
 use penstock_rules::request::{Attestation, Outcome};
 use penstock_rules::state::Receipt;
 use penstock_rules::tx::StatusUpdate;
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicBool, AtomicU32};
 use std::sync::{Arc, RwLock};
 use tokio::sync::broadcast;
 
@@ -47,6 +47,8 @@ pub struct FakeChain {
     blocks: RwLock<Vec<Arc<ChainBlock>>>,
     pool: RwLock<Vec<PoolEntry>>,
     orders: RwLock<Vec<DevOrder>>,
+    /// Nothing keeps the pool's transactions from the next block; else they wait for inference.
+    pub plain: AtomicBool,
     /// How many producers its genesis names.
     pub producers: AtomicU32,
     heads: broadcast::Sender<Arc<ChainBlock>>,
@@ -63,11 +65,17 @@ impl FakeChain {
             blocks: RwLock::new(vec![Arc::new(genesis)]),
             pool: RwLock::default(),
             orders: RwLock::default(),
+            plain: AtomicBool::new(false),
             producers: AtomicU32::new(1),
             heads: broadcast::channel(4).0,
             pending: broadcast::channel(16).0,
             statuses: broadcast::channel(16).0,
         })
+    }
+
+    /// How many wait for blocks now.
+    pub fn watchers(&self) -> usize {
+        self.heads.receiver_count()
     }
 
     /// Puts the pool's executable transactions into a block. A transaction to [`LOGGER`] logs its input.
