@@ -1,6 +1,7 @@
 //! A device: adapter, pipelines, buffers, and one run of a compiled plan.
 
 use super::kernels::Kernel;
+use super::packed::{BROADCAST, Pack};
 use super::params::{self, BLOCK_WORDS, Variant, Work};
 use super::programs;
 use super::schedule::{Schedule, Table};
@@ -34,6 +35,9 @@ const LLVMPIPE_ROUNDS_MAX: u64 = 65_000;
 pub(super) const TIMESTAMPS: wgpu::Features =
     wgpu::Features::TIMESTAMP_QUERY.union(wgpu::Features::TIMESTAMP_QUERY_INSIDE_PASSES);
 
+/// What kernels with broadcasts take.
+const BROADCASTS: wgpu::Features = wgpu::Features::SHADER_INT64.union(wgpu::Features::SUBGROUP);
+
 /// What went wrong on the device since the last look.
 #[derive(Default)]
 struct Faults {
@@ -60,6 +64,8 @@ pub struct Device {
     next_plan: u64,
     /// How contractions are shared out.
     pub(super) table: Table,
+    /// Invocations of a subgroup at least, where kernels may broadcast.
+    pub(super) subgroup: Option<u32>,
     /// Element-wise programs that have pipelines of their own, and how many may.
     programs: BTreeSet<Variant>,
     pub(super) programs_max: usize,
@@ -69,7 +75,12 @@ pub struct Device {
 }
 
 /// A model's weights on the device.
-pub struct Weights(pub(super) wgpu::Buffer);
+pub struct Weights {
+    /// As the model has them.
+    pub(super) words: wgpu::Buffer,
+    /// Those that kernels read packed.
+    pub(super) packed: BTreeMap<Pack, wgpu::Buffer>,
+}
 
 /// A plan, ready to run on one device with one model's weights.
 pub struct Compiled {
@@ -77,13 +88,18 @@ pub struct Compiled {
     pub(super) plan: Arc<Plan>,
     pub(super) params: wgpu::Buffer,
     pub(super) dispatches: Vec<Dispatch>,
-    pub(super) bind_group: Option<(u64, wgpu::BindGroup)>,
+    /// Packed weights that dispatches read.
+    pub(super) packs: Vec<wgpu::Buffer>,
+    /// Bindings without packed weights, then with each of `packs`, for one arena.
+    pub(super) bind_groups: Option<(u64, Arc<[wgpu::BindGroup]>)>,
 }
 
 pub(super) struct Dispatch {
     pub(super) kernel: &'static str,
     pub(super) pipeline: wgpu::ComputePipeline,
     pub(super) groups: (u32, u32),
+    /// Which of the plan's bindings it takes.
+    pub(super) bindings: usize,
     /// Whether it begins a step, or goes on with a step that was cut.
     pub(super) begins: bool,
 }
@@ -93,10 +109,11 @@ impl Dispatch {
     pub(super) fn record(
         &self,
         pass: &mut wgpu::ComputePass<'_>,
-        bind_group: &wgpu::BindGroup,
+        bind_groups: &[wgpu::BindGroup],
         number: usize,
     ) {
         pass.set_pipeline(&self.pipeline);
+        let bind_group = &bind_groups[self.bindings];
         pass.set_bind_group(0, bind_group, &[(number as u64 * BLOCK_BYTES) as u32]);
         pass.dispatch_workgroups(self.groups.0, self.groups.1, 1);
     }
@@ -113,7 +130,7 @@ impl Device {
         let limits = adapter.limits();
         let request = wgpu::DeviceDescriptor {
             label: Some("penstock"),
-            required_features: adapter.features() & TIMESTAMPS,
+            required_features: adapter.features() & (TIMESTAMPS | BROADCASTS),
             required_limits: wgpu::Limits {
                 max_buffer_size: limits.max_buffer_size,
                 max_storage_buffer_binding_size: limits.max_storage_buffer_binding_size,
@@ -156,6 +173,7 @@ impl Device {
                 storage(0, false, false, 4),
                 storage(1, true, false, 4),
                 storage(2, true, true, BLOCK_BYTES),
+                storage(3, true, false, 16),
             ],
         });
         let layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
@@ -165,6 +183,11 @@ impl Device {
         });
         let counts = report.name.contains("llvmpipe") || report.driver.contains("llvmpipe");
         let rounds_max = counts.then_some(LLVMPIPE_ROUNDS_MAX);
+        let subgroup = device
+            .features()
+            .contains(BROADCASTS)
+            .then(|| adapter.get_info().subgroup_min_size)
+            .filter(|&least| least >= BROADCAST);
         let arena = buffer(&device, "arena", BUFFER_BYTES_MIN, ARENA);
         let staging = buffer(&device, "staging", BUFFER_BYTES_MIN, STAGING);
         Ok(Self {
@@ -180,16 +203,24 @@ impl Device {
             arena_generation: 0,
             resident: None,
             next_plan: 0,
-            table: if counts {
-                Table::LLVMPIPE
-            } else {
-                Table::PLAIN
+            table: match (subgroup, counts) {
+                (Some(_), true) => Table::all(Schedule::Broadcast).with_subgroup(subgroup),
+                (None, true) => Table::LLVMPIPE,
+                (_, false) => Table::PLAIN,
             },
+            subgroup,
             programs: BTreeSet::new(),
             programs_max: 0,
             rounds_max,
             faults,
         })
+    }
+
+    /// The schedules that it has.
+    pub fn schedules(&self) -> impl Iterator<Item = Schedule> + use<> {
+        let broadcasts = self.subgroup.is_some();
+        let has = move |schedule: &Schedule| broadcasts || *schedule != Schedule::Broadcast;
+        Schedule::ALL.into_iter().filter(has)
     }
 
     /// What it runs on.
@@ -232,17 +263,16 @@ impl Device {
         }
     }
 
-    /// Largest binding, in words.
-    fn binding_words_max(&self) -> u64 {
+    /// Largest binding, in bytes.
+    fn binding_bytes_max(&self) -> u64 {
         let limits = self.device.limits();
         limits
             .max_storage_buffer_binding_size
             .min(limits.max_buffer_size)
-            / 4
     }
 
     fn fits(&self, what: &'static str, words: u64) -> Result<(), PrepareError> {
-        let limit = self.binding_words_max();
+        let limit = self.binding_bytes_max() / 4;
         if words > limit {
             return Err(PrepareError::TooLarge {
                 what,
@@ -264,7 +294,10 @@ impl Device {
         self.queue
             .write_buffer(&weights, 0, bytemuck::cast_slice(words));
         self.check()?;
-        Ok(Weights(weights))
+        Ok(Weights {
+            words: weights,
+            packed: BTreeMap::new(),
+        })
     }
 
     fn module(&mut self, kernel: Kernel) -> wgpu::ShaderModule {
@@ -337,6 +370,11 @@ impl Device {
         if let Some(variant) = self.program(step) {
             work.variant = variant;
         }
+        if let Some(pack) = work.pack
+            && 4 * pack.words() > self.binding_bytes_max()
+        {
+            work = params::work(step, &Table::PLAIN)?;
+        }
         let Some(limit) = self.rounds_max.filter(|&most| work.rounds > most) else {
             return Ok(work);
         };
@@ -351,8 +389,28 @@ impl Device {
         Ok(split)
     }
 
-    /// Compiles a plan: pipelines, and the parameter blocks of all its dispatches.
-    pub fn compile(&mut self, plan: &Arc<Plan>) -> Result<Compiled, PrepareError> {
+    /// The buffer of a pack among a model's weights.
+    fn pack(&self, pack: Pack, weights: &mut Weights, words: &[u32]) -> wgpu::Buffer {
+        let make = || {
+            let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
+            let bytes = (4 * pack.words()).max(BUFFER_BYTES_MIN);
+            let made = buffer(&self.device, "packed weights", bytes, usage);
+            let words = pack.packed(words);
+            self.queue
+                .write_buffer(&made, 0, bytemuck::cast_slice(&words));
+            made
+        };
+        weights.packed.entry(pack).or_insert_with(make).clone()
+    }
+
+    /// Compiles a plan: pipelines, and the parameter blocks of all its dispatches. Of the model's weights, whose words are
+    /// `words`, it packs what the dispatches read packed.
+    pub fn compile(
+        &mut self,
+        plan: &Arc<Plan>,
+        weights: &mut Weights,
+        words: &[u32],
+    ) -> Result<Compiled, PrepareError> {
         self.fits("words of the arena", u64::from(plan.arena_words))?;
         let works = plan
             .steps
@@ -361,7 +419,15 @@ impl Device {
             .collect::<Result<Vec<Work>, _>>()?;
         let mut blocks: Vec<u32> = Vec::new();
         let mut dispatches = Vec::new();
+        let mut packs = Vec::new();
         for mut work in works {
+            let bindings = match work.pack {
+                None => 0,
+                Some(pack) => {
+                    packs.push(self.pack(pack, weights, words));
+                    packs.len()
+                }
+            };
             let pipeline = self.pipeline(&work.variant);
             let cuts: Vec<_> = work.cuts().collect();
             for (cut, (first, end, groups)) in cuts.into_iter().enumerate() {
@@ -375,6 +441,7 @@ impl Device {
                     begins: cut == 0,
                     pipeline: pipeline.clone(),
                     groups: (groups.div_ceil(rows), rows),
+                    bindings,
                 });
             }
         }
@@ -395,7 +462,8 @@ impl Device {
             plan: plan.clone(),
             params,
             dispatches,
-            bind_group: None,
+            packs,
+            bind_groups: None,
         })
     }
 }

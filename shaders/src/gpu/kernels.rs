@@ -34,8 +34,12 @@ pub enum Kernel {
     ContractShared,
     /// The same, with sums that are split.
     ContractSplit,
+    /// The same, with rows that are broadcast.
+    ContractBroadcast,
     /// Convolutions.
     Conv,
+    /// The same, with positions that are broadcast.
+    ConvBroadcast,
     /// Pooling.
     Pool,
     /// Tree ensembles.
@@ -67,6 +71,7 @@ const SPECIAL: Library = library!("special");
 const TILE: Library = library!("tile");
 const OPERANDS: Library = library!("operands");
 const WINDOW: Library = library!("window");
+const BROADCAST: Library = library!("broadcast");
 
 macro_rules! kernel {
     ($name:literal, $libraries:expr) => {
@@ -80,7 +85,7 @@ macro_rules! kernel {
 
 impl Kernel {
     /// All of them.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 19] = [
         Self::Map,
         Self::MapAll,
         Self::MapPlain,
@@ -95,7 +100,9 @@ impl Kernel {
         Self::ContractLarge,
         Self::ContractShared,
         Self::ContractSplit,
+        Self::ContractBroadcast,
         Self::Conv,
+        Self::ConvBroadcast,
         Self::Pool,
         Self::Trees,
     ];
@@ -137,6 +144,14 @@ impl Kernel {
                 kernel!("contract_shared", &[FLOAT, FIXED, TILE, STEP, OPERANDS])
             }
             Self::ContractSplit => kernel!("contract_split", &[FLOAT, FIXED, TILE, STEP, OPERANDS]),
+            Self::ContractBroadcast => kernel!(
+                "contract_broadcast",
+                &[FLOAT, FIXED, STEP, OPERANDS, BROADCAST]
+            ),
+            Self::ConvBroadcast => kernel!(
+                "conv_broadcast",
+                &[FLOAT, FIXED, STEP, WINDOW, BROADCAST]
+            ),
             Self::Conv => kernel!("conv", &[FLOAT, FIXED, TILE, STEP, WINDOW]),
             Self::Pool => kernel!("pool", &[FLOAT, STEP, WINDOW]),
             Self::Trees => kernel!("trees", &[FLOAT, STEP]),
@@ -147,6 +162,12 @@ impl Kernel {
     #[must_use]
     pub const fn name(self) -> &'static str {
         self.entry().0
+    }
+
+    /// Whether it needs 64-bit integers and subgroups.
+    #[must_use]
+    pub const fn broadcasts(self) -> bool {
+        matches!(self, Self::ContractBroadcast | Self::ConvBroadcast)
     }
 
     /// The text of the module.
@@ -189,10 +210,15 @@ mod tests {
         let mut wrong = String::new();
         for kernel in Kernel::ALL {
             let text = kernel.text();
+            let capabilities = if kernel.broadcasts() {
+                Capabilities::SHADER_INT64 | Capabilities::SUBGROUP
+            } else {
+                Capabilities::empty()
+            };
             let result = naga::front::wgsl::parse_str(&text)
                 .map_err(|e| e.emit_to_string(&text))
                 .and_then(|module| {
-                    Validator::new(ValidationFlags::all(), Capabilities::empty())
+                    Validator::new(ValidationFlags::all(), capabilities)
                         .validate(&module)
                         .map_err(|e| e.emit_to_string(&text))
                 });

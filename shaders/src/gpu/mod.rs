@@ -25,6 +25,7 @@
 mod adapter;
 mod device;
 pub mod kernels;
+mod packed;
 pub mod params;
 mod profile;
 mod programs;
@@ -189,7 +190,10 @@ impl Gpu {
             if resident.plans.len() >= PLANS_MAX {
                 resident.plans.clear();
             }
-            let compiled = self.device.compile(plan).map_err(engine_error)?;
+            let compiled = self
+                .device
+                .compile(plan, &mut resident.weights, model.weights())
+                .map_err(engine_error)?;
             resident.plans.insert(address, compiled);
         }
         let compiled = resident.plans.get_mut(&address).ok_or(missing)?;
@@ -197,7 +201,7 @@ impl Gpu {
     }
 
     fn try_load(&mut self, model: &Arc<Model>) -> Result<(), PrepareError> {
-        let weights = self.device.upload(model.weights())?;
+        let mut weights = self.device.upload(model.weights())?;
         let mut plans = BTreeMap::new();
         // One plan is compiled at once: it warms the pipelines, and says whether all steps are covered.
         let least: Vec<Vec<u32>> = model
@@ -207,7 +211,10 @@ impl Gpu {
             .map(|port| port.shape.iter().map(|&d| d.max(1)).collect())
             .collect();
         if let Ok(plan) = model.plan(&least) {
-            plans.insert(Arc::as_ptr(&plan) as usize, self.device.compile(&plan)?);
+            let compiled = self
+                .device
+                .compile(&plan, &mut weights, model.weights())?;
+            plans.insert(Arc::as_ptr(&plan) as usize, compiled);
         }
         let model = model.clone();
         self.models.insert(
@@ -257,7 +264,8 @@ fn tested(selector: Option<&str>) -> Result<Tested, GpuError> {
     // The self-test had some programs compiled and some interpreted; from here on as many as there is room for are compiled.
     device.programs_max = programs::PROGRAMS_MAX;
     if device.report().kind != AdapterKind::Software {
-        device.table = schedule::fastest(&schedule::measure(&mut device, Width::Bits24)?);
+        let times = schedule::measure(&mut device, Width::Bits24)?;
+        device.table = schedule::fastest(&times).with_subgroup(device.subgroup);
     }
     info!(
         adapter = %device.report().name,

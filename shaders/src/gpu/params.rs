@@ -1,7 +1,10 @@
 //! From a step of a plan to dispatches: which kernel with which overrides, its parameter block, and how many work items.
 //! The layouts of the blocks are written in the headers of the kernels.
 
+mod broadcast;
+
 use super::kernels::Kernel;
+use super::packed::Pack;
 use super::schedule::{Schedule, Table};
 use crate::error::PrepareError;
 use crate::num::Width;
@@ -49,6 +52,8 @@ pub struct Work {
     /// Rounds of all loops of one invocation whose length the step decides, at most. To find that a loop is at its end is a
     /// round, too.
     pub rounds: u64,
+    /// Weights that it reads packed.
+    pub pack: Option<Pack>,
 }
 
 impl Work {
@@ -70,6 +75,7 @@ impl Work {
             items_per_group: WORKGROUP,
             item_cost: item_cost.max(1),
             rounds: 0,
+            pack: None,
         })
     }
 
@@ -114,8 +120,17 @@ pub fn work(step: &Step, table: &Table) -> Result<Work, PrepareError> {
         Step::Take(take) => take_work(take),
         Step::Reduce(reduce) => reduce_work(reduce),
         Step::Quantise(quantise) => quantise_work(quantise),
-        Step::Contract(contract) => contract_work(contract, table.of(contract)),
-        Step::Conv(conv) => conv_work(conv),
+        Step::Contract(contract) => match (table.of(contract), table.subgroup()) {
+            (Schedule::Broadcast, Some(subgroup)) => broadcast::contract(contract, subgroup),
+            (schedule, _) => contract_work(contract, schedule),
+        },
+        Step::Conv(conv) => {
+            let work = table.subgroup().map(|least| broadcast::conv(conv, least));
+            match work.transpose()?.flatten() {
+                Some(work) => Ok(work),
+                None => conv_work(conv),
+            }
+        }
         Step::Pool(pool) => pool_work(pool),
         Step::Trees(trees) => trees_work(trees),
     }
@@ -450,7 +465,7 @@ fn contract_work(contract: &Contract, schedule: Schedule) -> Result<Work, Prepar
     // Few sizes of tiles, so that few pipelines are compiled.
     let rows = |most: u32| contract.m.min(most).next_power_of_two();
     let (kernel, tile) = match schedule {
-        Schedule::Register => (Kernel::Contract, [rows(4), 4]),
+        Schedule::Register | Schedule::Broadcast => (Kernel::Contract, [rows(4), 4]),
         Schedule::Large => (Kernel::ContractLarge, [rows(8), 8]),
         Schedule::Shared => (Kernel::ContractShared, [SHARED_TILE; 2]),
         Schedule::Split => (Kernel::ContractSplit, [rows(4), 4]),
@@ -479,7 +494,7 @@ fn contract_work(contract: &Contract, schedule: Schedule) -> Result<Work, Prepar
     }
     let k = u64::from(contract.k);
     work.rounds = match schedule {
-        Schedule::Register | Schedule::Large => k + 2 * k.div_ceil(CHUNK),
+        Schedule::Register | Schedule::Broadcast | Schedule::Large => k + 2 * k.div_ceil(CHUNK),
         // A slab is one round, two to bring it, and one for each of its elements.
         Schedule::Shared => k.div_ceil(SHARED_SLAB) * (SHARED_SLAB + 5),
         Schedule::Split => k.div_ceil(u64::from(WORKGROUP)) + 2 * k.div_ceil(CHUNK) + 32,

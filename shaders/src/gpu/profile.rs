@@ -21,7 +21,7 @@ impl Device {
         if !self.device.features().contains(TIMESTAMPS) || count > TIMESTAMPS_MAX {
             return Ok(Vec::new());
         }
-        let (bind_group, _) = self.ready(compiled, weights, inputs)?;
+        let (bind_groups, _) = self.ready(compiled, weights, inputs)?;
         let queries = self.device.create_query_set(&wgpu::QuerySetDescriptor {
             label: Some("times of steps"),
             ty: wgpu::QueryType::Timestamp,
@@ -36,7 +36,7 @@ impl Device {
         let mut pass = encoder.begin_compute_pass(&Default::default());
         for (number, dispatch) in compiled.dispatches.iter().enumerate() {
             pass.write_timestamp(&queries, number as u32);
-            dispatch.record(&mut pass, &bind_group, number);
+            dispatch.record(&mut pass, &bind_groups, number);
         }
         pass.write_timestamp(&queries, compiled.dispatches.len() as u32);
         drop(pass);

@@ -6,6 +6,7 @@ use super::device::{
 };
 use crate::error::EngineError;
 use crate::plan::{Buffer, Plan, Space};
+use std::sync::Arc;
 
 impl Device {
     /// Makes the arena and the staging buffer large enough.
@@ -24,7 +25,12 @@ impl Device {
         self.check()
     }
 
-    fn bind_group(&self, compiled: &Compiled, weights: &Weights) -> wgpu::BindGroup {
+    fn bind_group(
+        &self,
+        compiled: &Compiled,
+        weights: &Weights,
+        packed: &wgpu::Buffer,
+    ) -> wgpu::BindGroup {
         self.device.create_bind_group(&wgpu::BindGroupDescriptor {
             label: Some("step"),
             layout: &self.bindings,
@@ -35,7 +41,7 @@ impl Device {
                 },
                 wgpu::BindGroupEntry {
                     binding: 1,
-                    resource: weights.0.as_entire_binding(),
+                    resource: weights.words.as_entire_binding(),
                 },
                 wgpu::BindGroupEntry {
                     binding: 2,
@@ -44,6 +50,10 @@ impl Device {
                         offset: 0,
                         size: std::num::NonZeroU64::new(BLOCK_BYTES),
                     }),
+                },
+                wgpu::BindGroupEntry {
+                    binding: 3,
+                    resource: packed.as_entire_binding(),
                 },
             ],
         })
@@ -55,17 +65,21 @@ impl Device {
         compiled: &mut Compiled,
         weights: &Weights,
         inputs: &[Vec<u32>],
-    ) -> Result<(wgpu::BindGroup, u64), EngineError> {
+    ) -> Result<(Arc<[wgpu::BindGroup]>, u64), EngineError> {
         let plan = compiled.plan.clone();
         let bytes = |buffer: &Buffer| 4 * u64::from(buffer.len) * u64::from(buffer.kind.words());
         let staging_bytes: u64 = plan.outputs.iter().map(bytes).sum();
         self.reserve(plan.arena_words, staging_bytes)?;
-        let bind_group = match &compiled.bind_group {
-            Some((generation, group)) if *generation == self.arena_generation => group.clone(),
+        let bind_groups = match &compiled.bind_groups {
+            Some((generation, groups)) if *generation == self.arena_generation => groups.clone(),
             _ => {
-                let group = self.bind_group(compiled, weights);
-                compiled.bind_group = Some((self.arena_generation, group.clone()));
-                group
+                // What reads no packed weights has the others in their place.
+                let groups: Arc<[wgpu::BindGroup]> = std::iter::once(&weights.words)
+                    .chain(&compiled.packs)
+                    .map(|packed| self.bind_group(compiled, weights, packed))
+                    .collect();
+                compiled.bind_groups = Some((self.arena_generation, groups.clone()));
+                groups
             }
         };
         if self.resident != Some(compiled.number) {
@@ -80,7 +94,7 @@ impl Device {
                 bytemuck::cast_slice(words),
             );
         }
-        Ok((bind_group, staging_bytes))
+        Ok((bind_groups, staging_bytes))
     }
 
     /// Runs a compiled plan: `inputs` are the words of each input, `outputs` get those of each output.
@@ -92,7 +106,7 @@ impl Device {
         outputs: &mut [Vec<u32>],
     ) -> Result<(), EngineError> {
         let plan = compiled.plan.clone();
-        let (bind_group, staging_bytes) = self.ready(compiled, weights, inputs)?;
+        let (bind_groups, staging_bytes) = self.ready(compiled, weights, inputs)?;
         for (n, slice) in compiled
             .dispatches
             .chunks(SUBMISSION_DISPATCHES_MAX)
@@ -102,7 +116,7 @@ impl Device {
             let mut pass = encoder.begin_compute_pass(&Default::default());
             for (number, dispatch) in slice.iter().enumerate() {
                 let number = n * SUBMISSION_DISPATCHES_MAX + number;
-                dispatch.record(&mut pass, &bind_group, number);
+                dispatch.record(&mut pass, &bind_groups, number);
             }
             drop(pass);
             if (n + 1) * SUBMISSION_DISPATCHES_MAX < compiled.dispatches.len() {
@@ -130,7 +144,7 @@ impl Device {
         for output in &plan.outputs {
             let from = match output.space {
                 Space::Arena => &self.arena,
-                Space::Weights => &weights.0,
+                Space::Weights => &weights.words,
             };
             let bytes = 4 * u64::from(output.len) * u64::from(output.kind.words());
             encoder.copy_buffer_to_buffer(

@@ -22,11 +22,20 @@ pub enum Schedule {
     Shared,
     /// Each workgroup makes up to 4 by 4 results; its invocations split their sums.
     Split,
+    /// Each workgroup makes up to 8 rows; its invocations broadcast to each other what they read of these, and have columns
+    /// of their own. It needs 64-bit integers and subgroups.
+    Broadcast,
 }
 
 impl Schedule {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Register, Self::Large, Self::Shared, Self::Split];
+    pub const ALL: [Self; 5] = [
+        Self::Register,
+        Self::Large,
+        Self::Shared,
+        Self::Split,
+        Self::Broadcast,
+    ];
 }
 
 /// Contractions that one schedule suits.
@@ -76,30 +85,55 @@ impl Class {
 
 /// The schedule of each class.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Table([Schedule; Class::ALL.len()]);
+pub struct Table {
+    classes: [Schedule; Class::ALL.len()],
+    /// Invocations of a workgroup that broadcasts; `None` where none may.
+    subgroup: Option<u32>,
+}
 
 impl Table {
     /// Until more is known: the kernel that is compiled soonest, which counts on a driver that takes seconds for it.
     pub const PLAIN: Self = Self::all(Schedule::Register);
 
     /// Measured on lavapipe 22.3 (`PENSTOCK_CALIBRATE=1`, test `schedules_are_measured`).
-    pub const LLVMPIPE: Self = Self([
-        Schedule::Register,
-        Schedule::Large,
-        Schedule::Large,
-        Schedule::Large,
-    ]);
+    pub const LLVMPIPE: Self = Self {
+        classes: [
+            Schedule::Register,
+            Schedule::Large,
+            Schedule::Large,
+            Schedule::Large,
+        ],
+        subgroup: None,
+    };
 
     /// One schedule for all.
     #[must_use]
     pub const fn all(schedule: Schedule) -> Self {
-        Self([schedule; Class::ALL.len()])
+        Self {
+            classes: [schedule; Class::ALL.len()],
+            subgroup: None,
+        }
+    }
+
+    /// The same on a device with subgroups of so many invocations at least. Convolutions broadcast where they may.
+    #[must_use]
+    pub const fn with_subgroup(self, invocations: Option<u32>) -> Self {
+        Self {
+            subgroup: invocations,
+            ..self
+        }
+    }
+
+    /// Invocations of a workgroup that broadcasts, where one may.
+    #[must_use]
+    pub const fn subgroup(&self) -> Option<u32> {
+        self.subgroup
     }
 
     /// The schedule of a contraction.
     #[must_use]
     pub const fn of(&self, contract: &Contract) -> Schedule {
-        self.0[Class::of(contract) as usize]
+        self.classes[Class::of(contract) as usize]
     }
 }
 
@@ -120,8 +154,8 @@ pub fn measure(device: &mut Device, width: Width) -> Result<Times, GpuError> {
     for class in Class::ALL {
         let (plan, inputs) = sample(class.sample(), width);
         let mut first: Option<Vec<u32>> = None;
-        for schedule in Schedule::ALL {
-            device.table = Table::all(schedule);
+        for schedule in device.schedules() {
+            device.table = Table::all(schedule).with_subgroup(device.subgroup);
             let timed = timed(device, &plan, &inputs);
             device.table = chosen;
             let (time, found) = timed.map_err(|error| GpuError::SelfTest {
@@ -145,10 +179,14 @@ pub fn measure(device: &mut Device, width: Width) -> Result<Times, GpuError> {
 
 /// The fastest of each class.
 pub fn fastest(times: &Times) -> Table {
-    Table(times.map(|of| {
+    let classes = times.map(|of| {
         let least = Schedule::ALL.into_iter().min_by_key(|s| of[*s as usize]);
         least.unwrap_or(Schedule::Register)
-    }))
+    });
+    Table {
+        classes,
+        subgroup: None,
+    }
 }
 
 /// The fastest of [`RUNS`] runs of a plan without weights, and its output.
@@ -157,8 +195,10 @@ fn timed(
     plan: &Arc<Plan>,
     inputs: &[Vec<u32>],
 ) -> Result<(Duration, Vec<u32>), EngineError> {
-    let mut compiled = device.compile(plan).map_err(super::engine_error)?;
-    let weights = device.upload(&[]).map_err(super::engine_error)?;
+    let mut weights = device.upload(&[]).map_err(super::engine_error)?;
+    let mut compiled = device
+        .compile(plan, &mut weights, &[])
+        .map_err(super::engine_error)?;
     let mut outputs = vec![Vec::new()];
     // The first run has the driver compile the pipeline.
     device.run(&mut compiled, &weights, inputs, &mut outputs)?;

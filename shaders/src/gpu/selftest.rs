@@ -210,8 +210,10 @@ pub fn run(device: &mut Device) -> Result<(), GpuError> {
         adapter: name.clone(),
         reason,
     };
-    let weights = device.upload(&[]).map_err(|e| failed(e.to_string()))?;
-    let mut compiled = device.compile(&plan).map_err(|e| failed(e.to_string()))?;
+    let mut weights = device.upload(&[]).map_err(|e| failed(e.to_string()))?;
+    let mut compiled = device
+        .compile(&plan, &mut weights, &[])
+        .map_err(|e| failed(e.to_string()))?;
     device
         .run(&mut compiled, &weights, &inputs, &mut found)
         .map_err(|e| failed(e.to_string()))?;

@@ -11,6 +11,7 @@ use crate::plan::{Arg, Conv, Instr, Kind, Map, MapOp, Step, Window};
 use std::time::Duration;
 
 mod loss;
+mod packed;
 mod programs;
 
 /// A device on the best adapter, or `None` where there is no driver and none is required.
@@ -110,8 +111,8 @@ fn found(
     programs_max: usize,
 ) -> Vec<u32> {
     device.forget_programs(programs_max);
-    let mut compiled = device.compile(plan).expect("covered");
-    let weights = device.upload(&[]).expect("small");
+    let mut weights = device.upload(&[]).expect("small");
+    let mut compiled = device.compile(plan, &mut weights, &[]).expect("covered");
     let mut found = vec![vec![]];
     device
         .run(&mut compiled, &weights, inputs, &mut found)
@@ -294,7 +295,7 @@ const CONTRACTIONS: [[u32; 3]; 12] = [
 #[test]
 fn every_schedule_gives_the_sums_of_the_definition() {
     let Some(mut device) = device() else { return };
-    let weights = device.upload(&[]).expect("small");
+    let mut weights = device.upload(&[]).expect("small");
     let widths = [num::Width::Bits24, num::Width::Bits16, num::Width::Whole];
     for ([m, n, k], width) in CONTRACTIONS
         .iter()
@@ -313,9 +314,9 @@ fn every_schedule_gives_the_sums_of_the_definition() {
                 expect.push(result.to_bits());
             }
         }
-        for schedule in Schedule::ALL {
-            device.table = Table::all(schedule);
-            let mut compiled = device.compile(&plan).expect("covered");
+        for schedule in device.schedules() {
+            device.table = Table::all(schedule).with_subgroup(device.subgroup);
+            let mut compiled = device.compile(&plan, &mut weights, &[]).expect("covered");
             let mut found = vec![vec![]];
             device
                 .run(&mut compiled, &weights, &inputs, &mut found)
@@ -334,7 +335,7 @@ fn schedules_are_measured() {
     let Some(mut device) = device() else { return };
     if std::env::var_os("PENSTOCK_CALIBRATE").is_none() {
         // What is chosen is one of what was measured.
-        let times = [[3, 4, 1, 2], [1, 4, 2, 3], [2, 4, 3, 1], [2, 2, 2, 2]];
+        let times = [[3, 4, 1, 2, 9], [1, 4, 2, 3, 9], [2, 4, 3, 1, 9], [2, 2, 2, 2, 9]];
         let table = schedule::fastest(&times.map(|of| of.map(Duration::from_micros)));
         let of = |m, k| {
             let (plan, _) = schedule::sample([m, 1, k], num::Width::Bits24);
@@ -437,7 +438,7 @@ fn convolution(
 #[test]
 fn convolutions_are_those_of_the_definition() {
     let Some(mut device) = device() else { return };
-    let weights = device.upload(&[]).expect("small");
+    let mut weights = device.upload(&[]).expect("small");
     let plain = window([1, 5, 6], [1, 3, 2]);
     let odd = Window {
         output: [1, 4, 2],
@@ -463,7 +464,7 @@ fn convolutions_are_those_of_the_definition() {
         let (plan, inputs) = convolution(sizes, window, width);
         let mut expect = vec![vec![]];
         crate::cpu::Cpu::detect().interpret(&plan, &inputs, &mut expect);
-        let mut compiled = device.compile(&plan).expect("covered");
+        let mut compiled = device.compile(&plan, &mut weights, &[]).expect("covered");
         let mut found = vec![vec![]];
         device
             .run(&mut compiled, &weights, &inputs, &mut found)
@@ -569,14 +570,14 @@ fn long_loops() -> Vec<(String, Arc<Plan>, Vec<Vec<u32>>)> {
 #[test]
 fn long_loops_are_right_or_refused() {
     let Some(mut device) = device() else { return };
-    let weights = device.upload(&[]).expect("small");
+    let mut weights = device.upload(&[]).expect("small");
     let mut refused = 0;
     for (what, plan, inputs) in long_loops() {
         let mut expect = vec![vec![]];
         crate::cpu::Cpu::detect().interpret(&plan, &inputs, &mut expect);
-        for schedule in Schedule::ALL {
-            device.table = Table::all(schedule);
-            let mut compiled = match device.compile(&plan) {
+        for schedule in device.schedules() {
+            device.table = Table::all(schedule).with_subgroup(device.subgroup);
+            let mut compiled = match device.compile(&plan, &mut weights, &[]) {
                 Ok(compiled) => compiled,
                 Err(error) => {
                     assert!(matches!(error, PrepareError::TooLarge { .. }), "{what}");

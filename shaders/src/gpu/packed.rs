@@ -1,0 +1,114 @@
+//! Right operands that never change, packed once per device: as kernels with broadcasts read them, four columns side by side
+//! for each `k` (`kernels/lib/broadcast.wgsl`).
+
+
+use crate::plan::{Contract, Conv, Space};
+
+/// Columns of a vector.
+const FOUR: u32 = 4;
+
+/// Depths are filled up with zeros to a multiple of this: elements of rows that are broadcast at a time, `BROADCAST` of
+/// `lib/broadcast.wgsl`.
+pub const BROADCAST: u32 = 8;
+
+/// Matrices among a model's weights that are packed alike.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Pack {
+    /// Word of the weights at which the first begins.
+    offset: u32,
+    /// How many they are.
+    matrices: u32,
+    /// Rows of each, which are columns of results.
+    n: u32,
+    /// Elements of a row.
+    k: u32,
+}
+
+impl Pack {
+    /// The right operand of a contraction, if it is weights, and if batches read whole matrices of it.
+    pub fn of_contract(contract: &Contract) -> Option<Self> {
+        let rows = contract.b.q.len / contract.k;
+        let whole = contract.b.batch.iter().all(|step| step % contract.n == 0);
+        let pack = Self {
+            offset: contract.b.q.offset,
+            matrices: rows / contract.n,
+            n: contract.n,
+            k: contract.k,
+        };
+        (contract.b.q.space == Space::Weights && whole && rows % contract.n == 0).then_some(pack)
+    }
+
+    /// The weights of a convolution, if they are the model's.
+    pub fn of_conv(conv: &Conv) -> Option<Self> {
+        let pack = Self {
+            offset: conv.weight_q.offset,
+            matrices: conv.groups,
+            n: conv.cout,
+            k: conv.weight_q.len / (conv.groups * conv.cout),
+        };
+        (conv.weight_q.space == Space::Weights).then_some(pack)
+    }
+
+    /// Vectors of all columns at one `k`.
+    pub const fn fours(&self) -> u32 {
+        self.n.div_ceil(FOUR)
+    }
+
+    /// Vectors of a matrix.
+    pub const fn matrix(&self) -> u32 {
+        self.fours() * self.k.next_multiple_of(BROADCAST)
+    }
+
+    /// Words of all matrices.
+    pub const fn words(&self) -> u64 {
+        self.matrices as u64 * self.matrix() as u64 * FOUR as u64
+    }
+
+    /// The matrices among `weights`, packed.
+    pub fn packed(&self, weights: &[u32]) -> Vec<u32> {
+        let [n, k] = [self.n as usize, self.k as usize];
+        let width = (FOUR * self.fours()) as usize;
+        let matrix = (FOUR * self.matrix()) as usize;
+        let mut out = vec![0; self.words() as usize];
+        let rows = &weights[self.offset as usize..][..self.matrices as usize * n * k];
+        for (out, rows) in out.chunks_exact_mut(matrix).zip(rows.chunks_exact(n * k)) {
+            for (column, row) in rows.chunks_exact(k).enumerate() {
+                for (at, &word) in row.iter().enumerate() {
+                    out[at * width + column] = word;
+                }
+            }
+        }
+        out
+    }
+}
+
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_stand_side_by_side_and_edges_are_zero() {
+        let pack = Pack {
+            offset: 3,
+            matrices: 2,
+            n: 5,
+            k: 3,
+        };
+        let weights: Vec<u32> = (0..3 + 2 * 5 * 3).collect();
+        let packed = pack.packed(&weights);
+        assert_eq!(packed.len() as u64, pack.words());
+        for matrix in 0..2 {
+            for k in 0..8 {
+                for column in 0..8 {
+                    let found = packed[(matrix * 8 + k) * 8 + column];
+                    let expect = match (k, column) {
+                        (0..3, 0..5) => 3 + (matrix * 5 + column) * 3 + k,
+                        _ => 0,
+                    };
+                    assert_eq!(found as usize, expect, "{matrix}, {k}, {column}");
+                }
+            }
+        }
+    }
+}
