@@ -1,40 +1,12 @@
 // Rows of floats to fixed point, with one exponent per row.
 //
-// Libraries:   float, fixed, step
-// Layout:      params 2 row dimensions, 3 dimensions in all, 4 columns, 5 offset of the integers, 6 offset of the
-//              exponents, 7 bits that the largest value loses, 8 to 15 dimensions (rows, then columns), 16 view read,
-//              30 largest magnitude; a work item is a row
+// Libraries:   float, fixed, step, rows
+// Layout:      params as in lib/rows; a work item is a row
 // Dispatch:    one workgroup per row
-// Overrides:   FLAT whether a row's elements stand at one distance; SPACE where they stand
+// Overrides:   those of lib/rows
 // Reference:   src/num/fixed.rs (quantise_into)
 
-override FLAT: bool = false;
-override SPACE: u32 = 0u;
-
-const DIMS_ALL: u32 = 3u;
-const COLUMNS: u32 = 4u;
-const OUT_Q: u32 = 5u;
-const OUT_EXPONENT: u32 = 6u;
-const DROPPED: u32 = 7u;
-const DIMS: u32 = 8u;
-const INPUT: u32 = 16u;
-const MOST: u32 = 30u;
-
 var<workgroup> most: atomic<u32>;
-
-// An element of the row that begins at `first`.
-fn element(row: u32, column: u32, first: u32, distance: u32) -> u32 {
-  var at: u32;
-  if (FLAT) {
-    at = first + column * distance;
-  } else {
-    at = view_at(INPUT, DIMS, params[DIMS_ALL], row * params[COLUMNS] + column);
-  }
-  if (SPACE == 0u) {
-    return arena[at];
-  }
-  return weights[at];
-}
 
 @compute @workgroup_size(64)
 fn main(

@@ -355,13 +355,37 @@ impl Device {
             return None;
         };
         let variant = programs::variant(map)?;
-        if !self.programs.contains(&variant) {
-            if self.programs.len() >= self.programs_max {
-                return None;
-            }
+        self.room(&variant).then_some(variant)
+    }
+
+    /// Whether a program has a pipeline of its own, or gets one now.
+    fn room(&mut self, variant: &Variant) -> bool {
+        let known = self.programs.contains(variant);
+        let room = known || self.programs.len() < self.programs_max;
+        if room && !known {
             self.programs.insert(variant.clone());
         }
-        Some(variant)
+        room
+    }
+
+    /// A layer of few rows that begins with this step, and for how many steps it stands, where such layers are run as one.
+    fn layer(&mut self, plan: &Plan, at: usize) -> Result<Option<(Work, usize)>, PrepareError> {
+        let (Some(subgroup), Some(Step::Contract(contract))) =
+            (self.subgroup, plan.steps.get(at + 1))
+        else {
+            return Ok(None);
+        };
+        if self.table.of(contract) != Schedule::Broadcast {
+            return Ok(None);
+        }
+        let found = params::dense::layer(plan, at, subgroup, |variant| self.room(variant))?;
+        let rounds_max = self.rounds_max.unwrap_or(u64::MAX);
+        let most = self.binding_bytes_max();
+        let fits = |work: &Work| {
+            let bytes = work.pack.map_or(0, |pack| 4 * pack.words());
+            work.rounds <= rounds_max && bytes <= most
+        };
+        Ok(found.filter(|(work, _)| fits(work)))
     }
 
     /// How a step is run here. What would loop for too long in one invocation is split, or refused.
@@ -412,11 +436,16 @@ impl Device {
         words: &[u32],
     ) -> Result<Compiled, PrepareError> {
         self.fits("words of the arena", u64::from(plan.arena_words))?;
-        let works = plan
-            .steps
-            .iter()
-            .map(|step| self.work(step))
-            .collect::<Result<Vec<Work>, _>>()?;
+        let mut works = Vec::new();
+        let mut at = 0;
+        while let Some(step) = plan.steps.get(at) {
+            let (work, steps) = match self.layer(plan, at)? {
+                Some(layer) => layer,
+                None => (self.work(step)?, 1),
+            };
+            works.push(work);
+            at += steps;
+        }
         let mut blocks: Vec<u32> = Vec::new();
         let mut dispatches = Vec::new();
         let mut packs = Vec::new();

@@ -26,6 +26,8 @@ pub enum Kernel {
     Pick,
     /// Floats to fixed point.
     Quantise,
+    /// The same, a row for each subgroup.
+    QuantiseSubgroup,
     /// Dot products of fixed-point rows, in registers.
     Contract,
     /// The same, in more of them.
@@ -36,6 +38,8 @@ pub enum Kernel {
     ContractSplit,
     /// The same, with rows that are broadcast.
     ContractBroadcast,
+    /// Layers of few rows.
+    Dense,
     /// Convolutions.
     Conv,
     /// The same, with positions that are broadcast.
@@ -71,6 +75,7 @@ const SPECIAL: Library = library!("special");
 const TILE: Library = library!("tile");
 const OPERANDS: Library = library!("operands");
 const WINDOW: Library = library!("window");
+const ROWS: Library = library!("rows");
 const BROADCAST: Library = library!("broadcast");
 
 macro_rules! kernel {
@@ -85,7 +90,7 @@ macro_rules! kernel {
 
 impl Kernel {
     /// All of them.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 21] = [
         Self::Map,
         Self::MapAll,
         Self::MapPlain,
@@ -96,11 +101,13 @@ impl Kernel {
         Self::Fold,
         Self::Pick,
         Self::Quantise,
+        Self::QuantiseSubgroup,
         Self::Contract,
         Self::ContractLarge,
         Self::ContractShared,
         Self::ContractSplit,
         Self::ContractBroadcast,
+        Self::Dense,
         Self::Conv,
         Self::ConvBroadcast,
         Self::Pool,
@@ -137,7 +144,8 @@ impl Kernel {
             Self::Take => kernel!("take", &[FLOAT, STEP]),
             Self::Fold => kernel!("fold", &[FLOAT, STEP]),
             Self::Pick => kernel!("pick", &[FLOAT, FIXED, WIDE, STEP]),
-            Self::Quantise => kernel!("quantise", &[FLOAT, FIXED, STEP]),
+            Self::Quantise => kernel!("quantise", &[FLOAT, FIXED, STEP, ROWS]),
+            Self::QuantiseSubgroup => kernel!("quantise_subgroup", &[FLOAT, FIXED, STEP, ROWS]),
             Self::Contract => kernel!("contract", &[FLOAT, FIXED, TILE, STEP, OPERANDS]),
             Self::ContractLarge => kernel!("contract_large", &[FLOAT, FIXED, TILE, STEP, OPERANDS]),
             Self::ContractShared => {
@@ -147,6 +155,12 @@ impl Kernel {
             Self::ContractBroadcast => kernel!(
                 "contract_broadcast",
                 &[FLOAT, FIXED, STEP, OPERANDS, BROADCAST]
+            ),
+            Self::Dense => kernel!(
+                "dense",
+                &[
+                    FLOAT, FIXED, ELEMENTARY, STEP, MAP, SLOTS, SPECIAL, BROADCAST
+                ]
             ),
             Self::ConvBroadcast => kernel!(
                 "conv_broadcast",
@@ -167,7 +181,10 @@ impl Kernel {
     /// Whether it needs 64-bit integers and subgroups.
     #[must_use]
     pub const fn broadcasts(self) -> bool {
-        matches!(self, Self::ContractBroadcast | Self::ConvBroadcast)
+        matches!(
+            self,
+            Self::QuantiseSubgroup | Self::ContractBroadcast | Self::Dense | Self::ConvBroadcast
+        )
     }
 
     /// The text of the module.

@@ -2,6 +2,7 @@
 //! The layouts of the blocks are written in the headers of the kernels.
 
 mod broadcast;
+pub(super) mod dense;
 
 use super::kernels::Kernel;
 use super::packed::Pack;
@@ -119,7 +120,7 @@ pub fn work(step: &Step, table: &Table) -> Result<Work, PrepareError> {
         Step::Copy(copy) => copy_work(copy),
         Step::Take(take) => take_work(take),
         Step::Reduce(reduce) => reduce_work(reduce),
-        Step::Quantise(quantise) => quantise_work(quantise),
+        Step::Quantise(quantise) => quantise_work(quantise, table.subgroup()),
         Step::Contract(contract) => match (table.of(contract), table.subgroup()) {
             (Schedule::Broadcast, Some(subgroup)) => broadcast::contract(contract, subgroup),
             (schedule, _) => contract_work(contract, schedule),
@@ -372,23 +373,33 @@ fn reduce_work(reduce: &Reduce) -> Result<Work, PrepareError> {
     Ok(work)
 }
 
-fn quantise_work(quantise: &Quantise) -> Result<Work, PrepareError> {
+/// Elements of a row for each invocation up to which a workgroup of one subgroup takes it. More are shared out among more
+/// invocations.
+const SUBGROUP_ELEMENTS: u32 = 64;
+
+fn quantise_work(quantise: &Quantise, subgroup: Option<u32>) -> Result<Work, PrepareError> {
     let (cols, strides) = flattened(quantise);
     let dims: Vec<u32> = quantise.rows.iter().chain(&cols).copied().collect();
     fits("dimensions of a quantisation", dims.len(), RANK_MAX)?;
     let columns = count(&quantise.cols);
-    let overrides = vec![
+    let mut overrides = vec![
         ("FLAT", u32::from(cols.len() == 1)),
         ("SPACE", quantise.input.space as u32),
     ];
-    let mut work = Work::new(
-        Kernel::Quantise,
-        overrides,
-        count(&quantise.rows),
-        columns * 32,
-    )?;
+    let lanes = subgroup
+        .map(broadcast::lanes)
+        .filter(|&lanes| columns <= u64::from(SUBGROUP_ELEMENTS * lanes));
+    let kernel = match lanes {
+        Some(lanes) => {
+            overrides.push(("LANES", lanes));
+            Kernel::QuantiseSubgroup
+        }
+        None => Kernel::Quantise,
+    };
+    let mut work = Work::new(kernel, overrides, count(&quantise.rows), columns * 32)?;
     work.items_per_group = 1;
-    work.rounds = 2 * columns.div_ceil(u64::from(WORKGROUP)) * (1 + dims.len() as u64);
+    let lanes = u64::from(lanes.unwrap_or(WORKGROUP));
+    work.rounds = 2 * columns.div_ceil(lanes) * (1 + dims.len() as u64);
     let header = [
         quantise.rows.len() as u32,
         dims.len() as u32,

@@ -23,6 +23,9 @@ const KERNELS: [(Kernel, &[usize]); 3] = [
     (Kernel::MapSpecials, &[2, 4]),
 ];
 
+/// The special slot of `dense.wgsl`.
+const DENSE_SLOTS: &[usize] = &[3];
+
 /// Immediate values that an argument can name.
 const IMMEDIATES_MAX: u32 = 16;
 
@@ -42,10 +45,26 @@ const SLOT_NAMES: [&str; SLOTS] = [
 
 /// The pipeline of a map's program, or `None` where no kernel has room for it. Its parameter block is the interpreter's.
 pub fn variant(map: &Map) -> Option<Variant> {
-    let (kernel, slots) = place(map)?;
+    let count = specials(map)?.into_iter().filter(|&s| s).count();
+    let (kernel, special_slots) = *KERNELS.get(count)?;
+    let overrides = overrides(map, special_slots, None)?;
+    Some(Variant { kernel, overrides })
+}
+
+/// The overrides of `dense.wgsl` for a program whose operand `result` is what it is handed, or `None` where it has no room
+/// for it.
+pub fn dense(map: &Map, result: usize) -> Option<Vec<Override>> {
+    overrides(map, DENSE_SLOTS, Some(result))
+}
+
+/// The program in slots, of which some are for special instructions. One of the operands may be handed over.
+fn overrides(map: &Map, special_slots: &[usize], given: Option<usize>) -> Option<Vec<Override>> {
+    let slots = place(map, special_slots)?;
     let mut overrides: Vec<Override> = Vec::new();
-    for (name, load) in LOAD_NAMES.into_iter().zip(&map.loads) {
-        overrides.push((name, how(load, &map.dims)?));
+    for (number, (name, load)) in LOAD_NAMES.into_iter().zip(&map.loads).enumerate() {
+        if Some(number) != given {
+            overrides.push((name, how(load, &map.dims)?));
+        }
     }
     let mut immediates = 0;
     for (number, instr) in map.program.iter().enumerate() {
@@ -66,24 +85,25 @@ pub fn variant(map: &Map) -> Option<Variant> {
         overrides.push((SLOT_NAMES[slots[number]], word));
     }
     overrides.push(("RESULT", (LOADS_MAX + slots.last()?) as u32));
-    Some(Variant { kernel, overrides })
+    Some(overrides)
 }
 
-/// The kernel that has slots for the program, and the slot of each instruction.
-fn place(map: &Map) -> Option<(Kernel, Vec<usize>)> {
+/// Which instructions are special; `None` where there are others than 32-bit ones.
+fn specials(map: &Map) -> Option<Vec<bool>> {
     if map.out.kind == Kind::I64 || map.loads.iter().any(|load| load.kind == Kind::I64) {
         return None;
     }
-    let specials = map
-        .program
+    map.program
         .iter()
         .map(|instr| Some(special(instr).ok()?.is_some()))
-        .collect::<Option<Vec<bool>>>()?;
-    let count = specials.iter().filter(|&&s| s).count();
-    let (kernel, special_slots) = *KERNELS.get(count)?;
+        .collect()
+}
+
+/// The slot of each instruction, where there are enough.
+fn place(map: &Map, special_slots: &[usize]) -> Option<Vec<usize>> {
     let mut next = 0;
-    let mut slots = Vec::with_capacity(specials.len());
-    for is_special in specials {
+    let mut slots = Vec::with_capacity(map.program.len());
+    for is_special in specials(map)? {
         while special_slots.contains(&next) != is_special {
             next += 1;
             if next == SLOTS {
@@ -96,7 +116,7 @@ fn place(map: &Map) -> Option<(Kernel, Vec<usize>)> {
         slots.push(next);
         next += 1;
     }
-    Some((kernel, slots))
+    Some(slots)
 }
 
 /// How an operand is read.

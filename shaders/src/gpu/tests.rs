@@ -10,6 +10,7 @@ use crate::num;
 use crate::plan::{Arg, Conv, Instr, Kind, Map, MapOp, Step, Window};
 use std::time::Duration;
 
+mod layers;
 mod loss;
 mod packed;
 mod programs;

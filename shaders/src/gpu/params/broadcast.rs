@@ -10,9 +10,14 @@ use crate::plan::{Contract, Conv, Kind, RANK_MAX, Space};
 /// Most invocations of a workgroup: more columns than that are tiles of their own.
 const LANES_MAX: u32 = 64;
 
+/// Invocations of a workgroup.
+pub(super) fn lanes(subgroup: u32) -> u32 {
+    subgroup.min(LANES_MAX)
+}
+
 /// Columns of a tile, and the overrides of `lib/broadcast.wgsl` that make it.
 fn tile(n: u32, subgroup: u32, width: Width) -> (u32, Vec<Override>) {
-    let lanes = subgroup.min(LANES_MAX);
+    let lanes = lanes(subgroup);
     let fours = if n > 4 * lanes { 2 } else { 1 };
     let overrides = vec![narrow(width), ("LANES", lanes), ("FOURS", fours)];
     (4 * fours * lanes, overrides)

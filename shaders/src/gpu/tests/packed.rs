@@ -4,7 +4,7 @@ use super::*;
 use crate::plan::{Buffer, Contract, Rows, Space};
 
 /// The plan's inputs from the third on as words of weights.
-fn with_weights(plan: &Plan, inputs: &[Vec<u32>]) -> (Arc<Plan>, Vec<Vec<u32>>, Vec<u32>) {
+pub(super) fn with_weights(plan: &Plan, inputs: &[Vec<u32>]) -> (Arc<Plan>, Vec<Vec<u32>>, Vec<u32>) {
     let mut plan = plan.clone();
     let mut words = vec![7; 64];
     let mut moved = |buffer: &mut Buffer, values: &[u32]| {
@@ -12,16 +12,18 @@ fn with_weights(plan: &Plan, inputs: &[Vec<u32>]) -> (Arc<Plan>, Vec<Vec<u32>>, 
         (buffer.space, buffer.offset) = (Space::Weights, words.len() as u32);
         words.extend_from_slice(values);
     };
-    match &mut plan.steps[0] {
-        Step::Contract(step) => {
-            moved(&mut step.b.q, &inputs[2]);
-            moved(&mut step.b.exponent, &inputs[3]);
+    for step in &mut plan.steps {
+        match step {
+            Step::Contract(step) => {
+                moved(&mut step.b.q, &inputs[2]);
+                moved(&mut step.b.exponent, &inputs[3]);
+            }
+            Step::Conv(step) => {
+                moved(&mut step.weight_q, &inputs[2]);
+                moved(&mut step.weight_exponent, &inputs[3]);
+            }
+            _ => {}
         }
-        Step::Conv(step) => {
-            moved(&mut step.weight_q, &inputs[2]);
-            moved(&mut step.weight_exponent, &inputs[3]);
-        }
-        _ => panic!("a step with weights"),
     }
     plan.inputs.truncate(2);
     (Arc::new(plan), inputs[..2].to_vec(), words)

@@ -1,0 +1,34 @@
+// Rows of floats that become fixed point: their place, and one of their elements.
+// Params: 2 row dimensions, 3 dimensions in all, 4 columns, 5 offset of the integers, 6 offset of the exponents, 7 bits that
+//         the largest value loses, 8 to 15 dimensions (rows, then columns), 16 view read, 30 largest magnitude.
+// Reference: src/num/fixed.rs (quantise_into).
+// Needs fixed.wgsl and step.wgsl.
+
+// Whether a row's elements stand at one distance.
+override FLAT: bool = false;
+
+// Where they stand.
+override SPACE: u32 = 0u;
+
+const DIMS_ALL: u32 = 3u;
+const COLUMNS: u32 = 4u;
+const OUT_Q: u32 = 5u;
+const OUT_EXPONENT: u32 = 6u;
+const DROPPED: u32 = 7u;
+const DIMS: u32 = 8u;
+const INPUT: u32 = 16u;
+const MOST: u32 = 30u;
+
+// An element of the row that begins at `first`.
+fn element(row: u32, column: u32, first: u32, distance: u32) -> u32 {
+  var at: u32;
+  if (FLAT) {
+    at = first + column * distance;
+  } else {
+    at = view_at(INPUT, DIMS, params[DIMS_ALL], row * params[COLUMNS] + column);
+  }
+  if (SPACE == 0u) {
+    return arena[at];
+  }
+  return weights[at];
+}
