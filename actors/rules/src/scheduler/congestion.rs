@@ -78,29 +78,76 @@ impl Congestion {
     }
 }
 
+/// Upper bits of a rank that tell estimates apart: 16 steps per doubling.
+const RANK_SHIFT: u32 = 51;
+
+/// One look at all that wait.
+#[derive(Debug)]
+pub(super) struct Survey {
+    /// Who waits, by slot, and its rank.
+    pub(super) ranks: Vec<(u32, u64)>,
+    /// By rank: microseconds that wait with it or a better one.
+    ahead: Vec<u64>,
+    /// By what they pay: microseconds that transactions wait for.
+    paid: Vec<u64>,
+    /// Transactions that wait.
+    transactions: u32,
+}
+
+impl Survey {
+    /// Microseconds of work that waits with this rank or a better one.
+    pub(super) fn ahead(&self, rank: u64) -> u64 {
+        self.ahead[(rank >> RANK_SHIFT) as usize]
+    }
+}
+
 impl Scheduler {
-    /// What waits now, by what it pays, and the certificate of the last blocks.
-    #[must_use]
-    pub fn congestion(&self) -> Congestion {
-        let problem = &self.problem;
-        let live = problem.shards.iter().filter(|shard| shard.live).count() as u64;
-        let capacity = Micros(live.saturating_mul(problem.slot()));
-        let mut buckets = vec![0u64; STEPS];
-        let mut waiting = 0;
-        let (plan, index) = (&self.plan, &self.index);
+    /// Looks at all that wait.
+    pub(super) fn survey(&self) -> Survey {
+        let (problem, plan, index) = (&self.problem, &self.plan, &self.index);
+        let mut survey = Survey {
+            ranks: Vec::with_capacity(plan.deferred as usize),
+            ahead: vec![0; 1 << (64 - RANK_SHIFT)],
+            paid: vec![0; STEPS],
+            transactions: 0,
+        };
         for (slot, gang) in (0..plan.verdicts.len() as u32).zip(&problem.gangs) {
-            // Calls pay nothing, and what no shard serves takes nobody's time.
             let Verdict::Deferred(reason) = plan.verdict(index, slot) else {
                 continue;
             };
+            let (rank, time) = plan.standing(problem, index, slot);
+            survey.ranks.push((slot, rank));
+            let ahead = &mut survey.ahead[(rank >> RANK_SHIFT) as usize];
+            *ahead = ahead.saturating_add(time);
+            // Calls pay nothing, and what no shard serves takes nobody's time.
             if !gang.live || gang.call || reason == Reason::NoShard {
                 continue;
             }
-            waiting += 1;
-            let bucket = &mut buckets[step(gang.value, gang.igas)];
-            *bucket = bucket.saturating_add(plan.asks(index, slot));
+            survey.transactions += 1;
+            let paid = &mut survey.paid[step(gang.value, gang.igas)];
+            *paid = paid.saturating_add(time);
         }
-        let filled = buckets
+        let mut sum = 0u64;
+        for ahead in survey.ahead.iter_mut().rev() {
+            sum = sum.saturating_add(*ahead);
+            *ahead = sum;
+        }
+        survey
+    }
+
+    /// What waits now, by what it pays, and the certificate of the last blocks.
+    #[must_use]
+    pub fn congestion(&self) -> Congestion {
+        self.congestion_of(&self.survey())
+    }
+
+    /// The same from a look at all that wait.
+    pub(super) fn congestion_of(&self, survey: &Survey) -> Congestion {
+        let problem = &self.problem;
+        let live = problem.shards.iter().filter(|shard| shard.live).count() as u64;
+        let capacity = Micros(live.saturating_mul(problem.slot()));
+        let filled = survey
+            .paid
             .iter()
             .enumerate()
             .rev()
@@ -108,7 +155,7 @@ impl Scheduler {
         let work = filled.map(|(bucket, work)| (edge(bucket) >> DENSITY_BITS, *work));
         Congestion {
             height: problem.height,
-            waiting,
+            waiting: survey.transactions,
             capacity,
             steps: Congestion::steps(capacity, work),
             window: self.certificate(),

@@ -1,6 +1,7 @@
 //! Events in, effects out: the order in which things are looked at.
 
 use super::book::Parked;
+use super::congestion::Survey;
 use super::limits::{
     REPLAN_AT_ONCE, REPLAN_MAX, SETTLE_TIME, SLOT_DEFAULT, TICKET_BLOCKS, TICKET_PERCENT,
 };
@@ -16,9 +17,6 @@ use crate::request::Settled;
 use crate::tx::Reason;
 use alloy_primitives::{Address, B256};
 use std::collections::{BTreeMap, BTreeSet};
-
-/// Upper bits of a rank that tell estimates apart: 16 steps per doubling.
-const RANK_SHIFT: u32 = 51;
 
 impl Scheduler {
     /// A scheduler that knows nothing yet. It gives no work before [`Event::TookOver`].
@@ -164,9 +162,10 @@ impl Scheduler {
         }
         self.broken_promises(now, slot.height, effects);
         self.late_tickets(before, slot.height);
-        self.report(effects);
+        let survey = self.survey();
+        self.report(&survey, effects);
         if before < slot.height {
-            effects.push(Effect::Congestion(self.congestion()));
+            effects.push(Effect::Congestion(self.congestion_of(&survey)));
         }
         self.forget_parked();
         self.grant_tickets();
@@ -232,36 +231,22 @@ impl Scheduler {
     }
 
     /// Tells those who wait why, and about how long, where that changed.
-    fn report(&mut self, effects: &mut Vec<Effect>) {
-        let plan = &self.plan;
-        let mut ahead = vec![0u64; 1 << (64 - RANK_SHIFT)];
-        let (p, index) = (&self.problem, &self.index);
-        for gang in 0..plan.verdicts.len() as u32 {
-            if let Verdict::Deferred(_) = plan.verdicts[gang as usize] {
-                let (rank, cost) = plan.standing(p, index, gang);
-                let bucket = &mut ahead[(rank >> RANK_SHIFT) as usize];
-                *bucket = bucket.saturating_add(cost);
-            }
-        }
-        let mut sum = 0u64;
-        for bucket in ahead.iter_mut().rev() {
-            sum = sum.saturating_add(*bucket);
-            *bucket = sum;
-        }
+    fn report(&mut self, survey: &Survey, effects: &mut Vec<Effect>) {
         let live = self.problem.shards.iter().filter(|s| s.live).count() as u64;
         let per_block = live.saturating_mul(self.problem.slot());
-        for gang in 0..plan.verdicts.len() {
-            let (Verdict::Deferred(reason), Some(Some(waiting))) =
-                (plan.verdict(index, gang as u32), self.waiting.get_mut(gang))
-            else {
+        let (plan, index) = (&self.plan, &self.index);
+        for &(gang, rank) in &survey.ranks {
+            let (Verdict::Deferred(reason), Some(Some(waiting))) = (
+                plan.verdict(index, gang),
+                self.waiting.get_mut(gang as usize),
+            ) else {
                 continue;
             };
-            let (rank, _) = plan.standing(p, index, gang as u32);
             let blocks = match reason {
                 Reason::NoShard => 0,
                 _ if per_block == 0 => 0,
                 _ => {
-                    let blocks = ahead[(rank >> RANK_SHIFT) as usize] / per_block;
+                    let blocks = survey.ahead(rank) / per_block;
                     u32::try_from(blocks).unwrap_or(u32::MAX).saturating_add(2)
                 }
             };
@@ -270,7 +255,7 @@ impl Scheduler {
             }) {
                 waiting.told = Some((reason, blocks));
                 effects.push(Effect::Defer(Deferral {
-                    id: self.problem.gangs[gang].id,
+                    id: self.problem.gangs[gang as usize].id,
                     reason,
                     blocks,
                 }));
@@ -367,8 +352,9 @@ impl Scheduler {
 
     fn tick(&mut self, now: Micros, effects: &mut Vec<Effect>) {
         if self.roll(now) {
-            self.report(effects);
-            effects.push(Effect::Congestion(self.congestion()));
+            let survey = self.survey();
+            self.report(&survey, effects);
+            effects.push(Effect::Congestion(self.congestion_of(&survey)));
         }
         self.expire_calls(now, effects);
         self.expire_shards(now, effects);
