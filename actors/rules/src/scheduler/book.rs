@@ -344,8 +344,8 @@ impl Scheduler {
                 (other.nonce, other.id) < place
             });
             lane.insert(at, slot);
-            // Who was its sender's first may be no more.
-            self.index.touch(lane[lane.len().min(2) - 1]);
+            // Who was its sender's first, or its only one, may be no more.
+            lane.iter().take(2).for_each(|&gang| self.index.touch(gang));
         }
         if let Some(verdict) = self.plan.verdicts.get_mut(slot as usize) {
             *verdict = Verdict::Nothing;

@@ -1,6 +1,6 @@
 //! Open competition, and the caps that keep somebody back in it.
 
-use super::order::{self, Order};
+use super::order::{self, Order, Turn};
 use super::{Caps, Planner};
 use crate::scheduler::Policy;
 use crate::scheduler::limits::{FAILURES_MAX, SENDER_PERCENT, UNCOVERED_PERCENT};
@@ -19,14 +19,15 @@ impl Planner<'_> {
             Caps::Lifted
         };
         while at < part.end && failures < FAILURES_MAX && !self.board.all_full(pass) {
-            let Some(item) = order.get(at, self) else {
+            let Some(turn) = order.get(at, self) else {
                 break;
             };
+            let item = turn.item;
             at += 1;
-            if !self.waits(item.gang) || p.policy == Policy::Value && self.is_long(item.gang) {
+            if self.is_placed(item.gang) || p.policy == Policy::Value && self.is_long(item.gang) {
                 continue;
             }
-            if let Some(reason) = self.capped(item.gang, pass, caps) {
+            if let Some(reason) = self.capped(&turn, pass, caps) {
                 self.say(item.gang, Verdict::Deferred(reason));
                 self.kept_back.push(item);
             } else if self.try_place(item, pass, (false, false, item.rank)) {
@@ -58,30 +59,28 @@ impl Planner<'_> {
     }
 
     /// Why a gang is kept back until all others had their chance.
-    pub(super) fn capped(&self, gang: u32, pass: Pass, caps: Caps) -> Option<Reason> {
+    pub(super) fn capped(&self, turn: &Turn, pass: Pass, caps: Caps) -> Option<Reason> {
         if caps == Caps::Lifted {
             return None;
         }
-        let (p, candidate) = (self.p, &self.p.gangs[gang as usize]);
-        let cost = self.time(gang).plain;
+        let cost = self.times[turn.facts.shape as usize].plain;
         // A part of a whole slot, whatever is left of it: what was given in it counts.
         let slots = if pass == Pass::Next { 2 } else { 1 };
         let capacity = self.per_slot * slots;
         let cap = |percent: u64| capacity / 100 * percent;
-        let covered = self.purse.covers(p, candidate.sender, candidate.igas);
-        if !covered && self.purse.uncovered().saturating_add(cost) > cap(UNCOVERED_PERCENT) {
+        if !self.purse.covers(turn)
+            && self.purse.uncovered().saturating_add(cost) > cap(UNCOVERED_PERCENT)
+        {
             return Some(Reason::UnbondedCap);
         }
-        let spent = self.purse.spent(p, candidate.sender);
+        let spent = self.purse.spent(turn);
         (spent > 0 && spent.saturating_add(cost) > cap(SENDER_PERCENT)).then_some(Reason::SenderCap)
     }
 
     /// Counts a gang against the caps.
-    pub(super) fn charge(&mut self, gang: u32) {
-        let candidate = &self.p.gangs[gang as usize];
-        let time = self.time(gang).plain;
-        self.purse
-            .give(self.p, candidate.sender, time, candidate.igas);
+    pub(super) fn charge(&mut self, turn: &Turn) {
+        let time = self.times[turn.facts.shape as usize].plain;
+        self.purse.give(turn, time);
     }
 
     fn cleared(&mut self, gang: u32) {

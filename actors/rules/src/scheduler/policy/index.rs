@@ -17,6 +17,8 @@ pub(super) struct Bid {
     pub(super) value: Reverse<u128>,
     pub(super) prefix: u64,
     pub(super) gang: u32,
+    /// Others of its sender follow it.
+    pub(super) followed: bool,
 }
 
 /// What a gang is to a plan.
@@ -41,8 +43,16 @@ pub(super) enum Class {
 #[derive(Clone, Copy, Debug)]
 struct Row {
     class: Class,
-    shape: u32,
     bid: Bid,
+}
+
+/// What caps and cuts ask of a gang: as little as possible, side by side for all gangs, for a plan asks it of thousands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Facts {
+    pub(super) igas: u64,
+    pub(super) sender: u32,
+    /// [`NONE`] for one that has nothing left to be started.
+    pub(super) shape: u32,
 }
 
 /// What gangs ask for: `(model, copies to be started)` per request, in order. None to be started is a request that is
@@ -73,6 +83,7 @@ impl Shape {
 #[derive(Clone, Debug, Default)]
 pub struct Index {
     rows: Vec<Row>,
+    facts: Vec<Facts>,
     /// Changed since the last plan.
     stale: Vec<bool>,
     changed: Vec<u32>,
@@ -96,12 +107,18 @@ pub struct Index {
 
 const EMPTY: Row = Row {
     class: Class::Empty,
-    shape: NONE,
     bid: Bid {
         value: Reverse(0),
         prefix: 0,
         gang: NONE,
+        followed: false,
     },
+};
+
+const NO_FACTS: Facts = Facts {
+    igas: 0,
+    sender: 0,
+    shape: NONE,
 };
 
 impl Index {
@@ -113,7 +130,7 @@ impl Index {
         index
     }
 
-    /// Something about a gang changed: itself, what it needs, or whether it is its sender's first.
+    /// Something about a gang changed: itself, what it needs, or whether it is its sender's first, or the only one.
     pub fn touch(&mut self, gang: u32) {
         let at = gang as usize;
         if at >= self.stale.len() {
@@ -127,6 +144,7 @@ impl Index {
     /// Looks at what changed, and gives it.
     pub(super) fn refresh(&mut self, p: &Problem) -> Vec<u32> {
         self.rows.resize(p.gangs.len(), EMPTY);
+        self.facts.resize(p.gangs.len(), NO_FACTS);
         self.stale.resize(p.gangs.len(), false);
         self.asked.resize(p.models.len(), 0);
         let changed = std::mem::take(&mut self.changed);
@@ -146,7 +164,12 @@ impl Index {
 
     /// Its shape, as of the last plan; [`NONE`] for one that has nothing left to be started.
     pub(super) fn shape(&self, gang: u32) -> u32 {
-        self.rows.get(gang as usize).map_or(NONE, |row| row.shape)
+        self.facts.get(gang as usize).map_or(NONE, |of| of.shape)
+    }
+
+    /// What is known of it, as of the last plan.
+    pub(super) fn facts(&self, gang: u32) -> Facts {
+        self.facts[gang as usize]
     }
 
     /// Whether it has something left to be started.
@@ -161,6 +184,7 @@ impl Index {
 
     fn take_out(&mut self, gang: u32) {
         let row = std::mem::replace(&mut self.rows[gang as usize], EMPTY);
+        let number = std::mem::replace(&mut self.facts[gang as usize], NO_FACTS).shape;
         for list in [
             &mut self.under_way,
             &mut self.calls,
@@ -172,13 +196,13 @@ impl Index {
                 list.remove(&gang);
             }
         }
-        if row.shape == NONE {
+        if number == NONE {
             return;
         }
         self.due.remove(&gang);
         self.started.remove(&gang);
         self.waiting -= 1;
-        let shape = &mut self.shapes[row.shape as usize];
+        let shape = &mut self.shapes[number as usize];
         for &(model, copies) in &shape.pairs {
             self.asked[model as usize] -= u64::from(copies);
         }
@@ -193,7 +217,7 @@ impl Index {
         if shape.firsts.is_empty() && shape.rest.is_empty() {
             self.by_pairs.remove(&shape.pairs);
             *shape = Shape::default();
-            self.free.push(row.shape);
+            self.free.push(number);
         }
     }
 
@@ -229,7 +253,7 @@ impl Index {
             _ if first || !lane.contains(&gang) => Class::First,
             _ => Class::Next,
         };
-        row.shape = match self.by_pairs.get(&pairs[..]) {
+        let number = match self.by_pairs.get(&pairs[..]) {
             Some(&shape) => shape,
             None => {
                 let number = self.free.pop().unwrap_or(self.shapes.len() as u32);
@@ -249,12 +273,18 @@ impl Index {
             self.asked[model as usize] += u64::from(copies);
         }
         self.waiting += 1;
-        let shape = &mut self.shapes[row.shape as usize];
+        self.facts[gang as usize] = Facts {
+            igas: candidate.igas,
+            sender: candidate.sender,
+            shape: number,
+        };
+        let shape = &mut self.shapes[number as usize];
         if row.class == Class::First {
             row.bid = Bid {
                 value: Reverse(candidate.value),
                 prefix: prefix(p, gang),
                 gang,
+                followed: lane.len() > 1,
             };
             shape.best = Some(shape.best.map_or(row.bid, |best| best.min(row.bid)));
             shape.firsts.insert(row.bid);
@@ -289,12 +319,13 @@ impl Index {
         let mut fresh = Self::of(p);
         fresh.refresh(p);
         let rows = |index: &Self| -> Vec<_> {
-            let pairs = |row: &Row| match row.shape {
+            let pairs = |of: &Facts| match of.shape {
                 NONE => Box::default(),
                 shape => index.shapes[shape as usize].pairs.clone(),
             };
-            let rows = index.rows.iter();
-            rows.map(|row| (row.class, row.bid, pairs(row))).collect()
+            let rows = index.rows.iter().zip(&index.facts);
+            rows.map(|(row, of)| (row.class, row.bid, of.sender, of.igas, pairs(of)))
+                .collect()
         };
         let shapes = |index: &Self| -> BTreeMap<Box<Pairs>, _> {
             let of = |&number: &u32| {

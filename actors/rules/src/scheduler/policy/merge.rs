@@ -3,7 +3,7 @@
 
 use super::Planner;
 use super::index::{Bid, Class};
-use super::order::{Item, Way, compare, density, place_in_lane};
+use super::order::{Item, Turn, Way, compare, density, place_in_lane};
 use crate::scheduler::model::NONE;
 use std::cmp::Reverse;
 use std::collections::btree_set;
@@ -11,10 +11,13 @@ use std::collections::{BTreeSet, BinaryHeap};
 use std::iter::Peekable;
 use std::ops::Bound;
 
+/// Turns that are found at a time: what is asked of each is read in one go, so that the waits for memory overlap.
+const AHEAD: usize = 64;
+
 /// Who has its turn when.
 #[derive(Debug)]
 pub(super) struct Merged<'p> {
-    found: Vec<Item>,
+    found: Vec<Turn>,
     heap: BinaryHeap<Entry>,
     ways: Vec<(Way, usize)>,
     /// Per shape: its cursor, and entries of it in the heap.
@@ -29,6 +32,10 @@ struct Cursor<'p> {
     bids: Peekable<btree_set::Iter<'p, Bid>>,
     /// Up to here no other value has the same rank.
     told_apart: Option<u128>,
+    /// The value of the bid that came last.
+    value: u128,
+    /// The rank of the bid that comes next, where it was looked at.
+    rank: Option<u64>,
 }
 
 /// Sorts by rank and the leading part of the head's hash; ties beyond that are looked up.
@@ -42,6 +49,8 @@ struct Entry {
     way: u32,
     /// The shape that it stands for, or [`NONE`].
     shape: u32,
+    /// Others of its sender follow it.
+    followed: bool,
     /// Who shares its place in its shape is in the heap too.
     settled: bool,
 }
@@ -74,10 +83,19 @@ impl<'p> Merged<'p> {
         merged
     }
 
-    pub(super) fn get(&mut self, at: usize, planner: &Planner<'_>) -> Option<Item> {
+    pub(super) fn get(&mut self, at: usize, planner: &Planner<'_>) -> Option<Turn> {
         while self.found.len() <= at {
-            let item = self.next(planner)?;
-            self.found.push(item);
+            let mut ahead = Vec::with_capacity(AHEAD);
+            while ahead.len() < AHEAD
+                && let Some(item) = self.next(planner)
+            {
+                ahead.push(item);
+            }
+            if ahead.is_empty() {
+                return None;
+            }
+            self.found
+                .extend(ahead.iter().map(|item| planner.turn(*item)));
         }
         self.found.get(at).copied()
     }
@@ -93,7 +111,9 @@ impl<'p> Merged<'p> {
             self.refill(planner, entry.shape);
         }
         if entry.way == NONE {
-            if let Some((lane, at)) = place_in_lane(planner.p, entry.gang) {
+            if entry.followed
+                && let Some((lane, at)) = place_in_lane(planner.p, entry.gang)
+            {
                 debug_assert_eq!(lane[0], entry.head, "who competes first is first");
                 self.follow(planner, entry.gang, at, Way::START);
             }
@@ -112,7 +132,7 @@ impl<'p> Merged<'p> {
             return false;
         };
         let cursor = &mut self.cursors[cursor];
-        let value = planner.p.gangs[entry.gang as usize].value;
+        let value = cursor.value;
         while let Some(&&bid) = cursor.bids.peek()
             && bid.value.0 == value
             && bid.prefix == entry.prefix.0
@@ -126,6 +146,7 @@ impl<'p> Merged<'p> {
                 value: Reverse(value),
                 prefix: u64::MAX,
                 gang: NONE,
+                followed: true,
             };
             let lower = match cursor.bids.peek() {
                 Some(bid) if bid.value.0 != value => Some(**bid),
@@ -135,12 +156,16 @@ impl<'p> Merged<'p> {
                 }
                 None => None,
             };
-            let same = |bid: &Bid| planner.entry(bid, number).rank == entry.rank;
-            if lower.is_some_and(|bid| same(&bid)) {
+            let rank = |bid: &Bid| planner.bid_rank(bid, number);
+            let same = |bid: &Bid| rank(bid) == entry.rank;
+            let below = lower.map(|bid| rank(&bid));
+            if below == Some(entry.rank) {
                 // Values that differ by less than a rank tells: seldom, and all of them stand by their hashes.
                 while let Some(bid) = cursor.bids.next_if(|bid| same(bid)) {
                     more.push(*bid);
                 }
+            } else if cursor.bids.peek().copied() == lower.as_ref() {
+                cursor.rank = below;
             }
         }
         if more.is_empty() {
@@ -170,11 +195,13 @@ impl<'p> Merged<'p> {
                 return None;
             }
             let mut bids = firsts.iter().peekable();
-            bids.next();
+            let value = bids.next()?.value.0;
             place.0 = self.cursors.len() as u32;
             self.cursors.push(Cursor {
                 bids,
                 told_apart: None,
+                value,
+                rank: None,
             });
         }
         Some(place.0 as usize)
@@ -191,7 +218,10 @@ impl<'p> Merged<'p> {
         if let Some(cursor) = self.cursor(number)
             && let Some(bid) = self.cursors[cursor].bids.next()
         {
-            self.heap.push(planner.entry(bid, number));
+            let known = self.cursors[cursor].rank.take();
+            self.cursors[cursor].value = bid.value.0;
+            let rank = known.unwrap_or_else(|| planner.bid_rank(bid, number));
+            self.heap.push(Entry::of(bid, number, rank));
         }
     }
 
@@ -250,12 +280,26 @@ impl<'p> Merged<'p> {
             head: item.head,
             way: self.ways.len() as u32 - 1,
             shape: NONE,
+            followed: true,
             settled,
         });
     }
 }
 
 impl Entry {
+    const fn of(bid: &Bid, shape: u32, rank: u64) -> Self {
+        Self {
+            rank,
+            prefix: Reverse(bid.prefix),
+            gang: bid.gang,
+            head: bid.gang,
+            way: NONE,
+            shape,
+            followed: bid.followed,
+            settled: false,
+        }
+    }
+
     const fn item(&self) -> Item {
         Item {
             rank: self.rank,
@@ -268,15 +312,11 @@ impl Entry {
 
 impl Planner<'_> {
     fn entry(&self, bid: &Bid, shape: u32) -> Entry {
-        Entry {
-            rank: density(bid.value.0, self.times[shape as usize].priced),
-            prefix: Reverse(bid.prefix),
-            gang: bid.gang,
-            head: bid.gang,
-            way: NONE,
-            shape,
-            settled: false,
-        }
+        Entry::of(bid, shape, self.bid_rank(bid, shape))
+    }
+
+    fn bid_rank(&self, bid: &Bid, shape: u32) -> u64 {
+        density(bid.value.0, self.times[shape as usize].priced)
     }
 
     /// Whether a gang competes: what was promised does not, unless it became longer than a slot, fits in no pass and

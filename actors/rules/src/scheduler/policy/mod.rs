@@ -105,6 +105,8 @@ struct Planner<'p> {
     /// Per shape: the time that its gangs have left.
     times: Vec<Time>,
     verdicts: Vec<Verdict>,
+    /// Per gang, as a set: it is placed.
+    has_place: Vec<u64>,
     /// Gangs that were given a verdict.
     decided: Vec<u32>,
     /// Ranks of all gangs, under a policy that is there to be compared with.
@@ -182,6 +184,7 @@ impl<'p> Planner<'p> {
             mean,
             times,
             verdicts: old.verdicts,
+            has_place: vec![0; p.gangs.len().div_ceil(64)],
             decided: old.decided,
             ranks: Vec::new(),
             purse,
@@ -210,6 +213,11 @@ impl<'p> Planner<'p> {
         if *place != verdict {
             *place = verdict;
             self.decided.push(gang);
+            let (set, bit) = (&mut self.has_place[gang as usize / 64], 1 << (gang % 64));
+            match verdict {
+                Verdict::Placed(_) => *set |= bit,
+                Verdict::Nothing | Verdict::Deferred(_) => *set &= !bit,
+            }
         }
     }
 

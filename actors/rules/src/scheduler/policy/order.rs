@@ -1,6 +1,7 @@
 //! In which order gangs are tried, sorted only as far as the capacity reaches.
 
 use super::Planner;
+use super::index::Facts;
 use super::merge::Merged;
 use super::standing::rank;
 use crate::scheduler::Policy;
@@ -59,6 +60,16 @@ pub(crate) struct Item {
     pub(crate) key: u32,
 }
 
+/// An item, and what caps and cuts ask of it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Turn {
+    pub(super) item: Item,
+    pub(super) facts: Facts,
+    /// Of its sender: inference units that what it paid covers, and microseconds that it was given for this block.
+    pub(super) room: u64,
+    pub(super) used: u64,
+}
+
 /// Items by descending rank, ties by hash: only as many as are asked for are put in order.
 #[derive(Debug)]
 pub(super) enum Order<'p> {
@@ -69,9 +80,9 @@ pub(super) enum Order<'p> {
 }
 
 impl Order<'_> {
-    pub(super) fn get(&mut self, at: usize, planner: &Planner<'_>) -> Option<Item> {
+    pub(super) fn get(&mut self, at: usize, planner: &Planner<'_>) -> Option<Turn> {
         match self {
-            Self::Listed(listed) => listed.get(planner.p, at),
+            Self::Listed(listed) => listed.get(planner.p, at).map(|item| planner.turn(item)),
             Self::Merged(merged) => merged.get(at, planner),
         }
     }
@@ -176,6 +187,17 @@ impl Planner<'_> {
             gang,
             head,
             key: NONE,
+        }
+    }
+
+    pub(super) fn turn(&self, item: Item) -> Turn {
+        let facts = self.index.facts(item.gang);
+        let sender = facts.sender as usize;
+        Turn {
+            item,
+            facts,
+            room: self.p.rooms.get(sender).copied().unwrap_or(0),
+            used: self.p.used.get(sender).copied().unwrap_or(0),
         }
     }
 

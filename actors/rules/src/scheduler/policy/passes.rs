@@ -3,7 +3,7 @@
 use super::board::{Horizon, Margin, Miss, Room, Urgency};
 use super::index::{Class, Pairs, Shape};
 use super::merge::Merged;
-use super::order::{self, Item, Listed, Order, place_in_lane};
+use super::order::{self, Item, Listed, Order, Turn, place_in_lane};
 use super::{Caps, Planner, under_way};
 use crate::scheduler::Policy;
 use crate::scheduler::limits::{
@@ -110,8 +110,11 @@ impl Planner<'_> {
     }
 
     pub(super) fn is_long(&self, gang: u32) -> bool {
+        if !self.any_long {
+            return false;
+        }
         let shape = self.index.shape(gang);
-        if !self.any_long || shape == NONE {
+        if shape == NONE {
             return false;
         }
         let mut pairs = self.index.shapes[shape as usize].pairs.iter();
@@ -127,6 +130,11 @@ impl Planner<'_> {
 
     pub(super) fn waits(&self, gang: u32) -> bool {
         matches!(self.verdicts[gang as usize], Verdict::Deferred(_))
+    }
+
+    /// Whether a gang that has something left to be started has a place: what [`Self::waits`] says, from less memory.
+    pub(super) fn is_placed(&self, gang: u32) -> bool {
+        self.has_place[gang as usize / 64] & 1 << (gang % 64) != 0
     }
 
     fn all(&mut self, items: &[Item], pass: Pass, committed: bool) {
@@ -185,31 +193,26 @@ impl Planner<'_> {
         let most = [left, left + self.per_slot].map(|time| time / 100 * CUT_PERCENT);
         let mut cuts = [0; 2];
         let (mut at, mut cost) = (0, 0u64);
-        let mut asked = vec![0; p.models.len()];
+        let (mut last, mut counts) = (None, vec![0u64; self.times.len()]);
         // Who will be kept back takes nobody's place.
         let before = self.purse.moment();
         while cost <= most[1] {
-            let Some(item) = order.get(at, self) else {
+            let Some(turn) = order.get(at, self) else {
                 break;
             };
             at += 1;
-            if !self.waits(item.gang) || self.is_long(item.gang) {
+            let (gang, shape) = (turn.item.gang, turn.facts.shape as usize);
+            if self.is_placed(gang) || self.is_long(gang) {
                 continue;
             }
-            if self.capped(item.gang, Pass::Next, Caps::Bind).is_some() {
+            if self.capped(&turn, Pass::Next, Caps::Bind).is_some() {
                 continue;
             }
-            self.charge(item.gang);
-            let (value, plain) = (
-                p.gangs[item.gang as usize].value,
-                self.time(item.gang).plain,
-            );
+            self.charge(&turn);
+            let plain = self.times[shape].plain;
             cost = cost.saturating_add(plain);
-            self.bar = order::density(value, plain);
-            for &key in &p.gangs[item.gang as usize].needs {
-                let state = &p.keys[key as usize];
-                asked[state.model as usize] += u64::from(state.copies);
-            }
+            last = Some((gang, plain));
+            counts[shape] += 1;
             for (cut, most) in cuts.iter_mut().zip(most) {
                 if cost <= most {
                     *cut = at;
@@ -217,8 +220,17 @@ impl Planner<'_> {
             }
         }
         self.purse.back_to(before);
-        if cost <= most[1] {
-            self.bar = 0;
+        self.bar = match last {
+            Some((gang, plain)) if cost > most[1] => {
+                order::density(p.gangs[gang as usize].value, plain)
+            }
+            _ => 0,
+        };
+        let mut asked = vec![0; p.models.len()];
+        for (shape, count) in self.index.shapes.iter().zip(counts) {
+            for &(model, copies) in &shape.pairs {
+                asked[model as usize] += u64::from(copies) * count;
+            }
         }
         self.board.keep_room(&asked);
         cuts
@@ -266,7 +278,7 @@ impl Planner<'_> {
                 if whole {
                     self.say(item.gang, Verdict::Placed(pass));
                 }
-                self.charge(item.gang);
+                self.charge(&self.turn(item));
                 true
             }
             Err(miss) => {
@@ -307,7 +319,7 @@ impl Planner<'_> {
         let any = (0..p.models.len() as u32)
             .any(|m| self.wanted[m as usize] > 0 && self.board.may_be_long(m));
         while any && failures < FAILURES_MAX {
-            let Some(item) = order.get(at, self) else {
+            let Some(Turn { item, .. }) = order.get(at, self) else {
                 break;
             };
             at += 1;

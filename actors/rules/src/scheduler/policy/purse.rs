@@ -1,15 +1,22 @@
 //! What each sender has of a plan in the making.
 
+use super::order::Turn;
 use crate::scheduler::model::Problem;
 
 /// Per sender: time that this plan gives it, and inference units; with all changes, so that they can be taken back.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Purse {
-    given: Vec<u64>,
-    exposed: Vec<u64>,
+    given: Vec<Given>,
     /// Time for those without cover.
     uncovered: u64,
-    changes: Vec<(u32, u64, u64, u64)>,
+    changes: Vec<(u32, Given, u64)>,
+}
+
+/// Microseconds, and inference units.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Given {
+    time: u64,
+    igas: u64,
 }
 
 impl Purse {
@@ -17,8 +24,7 @@ impl Purse {
     pub(super) fn clear(&mut self, p: &Problem) {
         self.back_to(0);
         self.uncovered = p.used_uncovered;
-        self.given.resize(p.lanes.len(), 0);
-        self.exposed.resize(p.lanes.len(), 0);
+        self.given.resize(p.lanes.len(), Given::default());
     }
 
     /// A moment to go back to.
@@ -29,18 +35,17 @@ impl Purse {
     /// Takes back what was given since.
     pub(super) fn back_to(&mut self, moment: usize) {
         while self.changes.len() > moment {
-            if let Some((sender, given, exposed, uncovered)) = self.changes.pop() {
+            if let Some((sender, given, uncovered)) = self.changes.pop() {
                 self.given[sender as usize] = given;
-                self.exposed[sender as usize] = exposed;
                 self.uncovered = uncovered;
             }
         }
     }
 
-    /// Time that a sender has of this block, by this plan and before it.
-    pub(super) fn spent(&self, p: &Problem, sender: u32) -> u64 {
-        let before = p.used.get(sender as usize).copied().unwrap_or(0);
-        before.saturating_add(self.given[sender as usize])
+    /// Time that a gang's sender has of this block, by this plan and before it.
+    pub(super) fn spent(&self, turn: &Turn) -> u64 {
+        let given = self.given[turn.facts.sender as usize].time;
+        turn.used.saturating_add(given)
     }
 
     /// Time for those without cover.
@@ -48,23 +53,20 @@ impl Purse {
         self.uncovered
     }
 
-    /// Whether a sender's credit covers so many units beside what it has by this plan.
-    pub(super) fn covers(&self, p: &Problem, sender: u32, igas: u64) -> bool {
-        let exposed = self.exposed[sender as usize];
-        exposed.saturating_add(igas) <= p.rooms[sender as usize]
+    /// Whether its sender's credit covers a gang beside what the sender has by this plan.
+    pub(super) fn covers(&self, turn: &Turn) -> bool {
+        let exposed = self.given[turn.facts.sender as usize].igas;
+        exposed.saturating_add(turn.facts.igas) <= turn.room
     }
 
-    /// Gives a sender time for so many units.
-    pub(super) fn give(&mut self, p: &Problem, sender: u32, time: u64, igas: u64) {
-        let covered = self.covers(p, sender, igas);
-        let (given, exposed) = (
-            &mut self.given[sender as usize],
-            &mut self.exposed[sender as usize],
-        );
-        self.changes
-            .push((sender, *given, *exposed, self.uncovered));
-        *given = given.saturating_add(time);
-        *exposed = exposed.saturating_add(igas);
+    /// Gives a gang's sender so much time for it.
+    pub(super) fn give(&mut self, turn: &Turn, time: u64) {
+        let covered = self.covers(turn);
+        let sender = turn.facts.sender;
+        let given = &mut self.given[sender as usize];
+        self.changes.push((sender, *given, self.uncovered));
+        given.time = given.time.saturating_add(time);
+        given.igas = given.igas.saturating_add(turn.facts.igas);
         if !covered {
             self.uncovered = self.uncovered.saturating_add(time);
         }

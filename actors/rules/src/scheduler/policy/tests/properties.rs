@@ -149,6 +149,8 @@ fn change(p: &mut Problem, index: &mut Index, dice: &mut Dice, which: u32, told:
             let fresh = p.gangs.len() as u32;
             gang(p, dice, fresh, Extras::All);
             index.touch(fresh);
+            let lane = &p.lanes[p.gangs[fresh as usize].sender as usize];
+            lane.iter().take(2).for_each(|&gang| index.touch(gang));
         }
     }
     index.touch(which);
