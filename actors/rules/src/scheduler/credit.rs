@@ -143,7 +143,6 @@ impl Credit {
         self.abandon(now, gang);
         let account = self.account(now, sender);
         account.paid = account.paid.saturating_add(igas.0);
-        self.bound();
     }
 
     /// A transaction is gone: what was computed for it alone becomes debt.
@@ -220,19 +219,22 @@ impl Credit {
             account.paid = account.paid.max(then.paid);
             account.debt = account.debt.max(then.debt);
         }
-        self.bound();
     }
 
-    /// Forgets senders beyond the limit: those with nothing under way, the least known first.
-    fn bound(&mut self) {
-        if self.accounts.len() <= CREDIT_SENDERS_MAX {
+    /// Forgets senders beyond the limit: of those with nothing under way and nothing that waits, the least known first.
+    pub(crate) fn bound<T>(&mut self, waiting: &BTreeMap<Address, T>) {
+        let most = CREDIT_SENDERS_MAX + waiting.len();
+        if self.accounts.len() <= most {
             return;
         }
-        let idle = (self.accounts.iter()).filter(|(_, account)| account.exposed == 0);
+        let idle = self
+            .accounts
+            .iter()
+            .filter(|(sender, account)| account.exposed == 0 && !waiting.contains_key(*sender));
         let mut least: Vec<_> = idle.map(|(s, account)| (account.weight(), *s)).collect();
         least.sort_unstable();
         // A sixteenth at once, so that the sort is not paid for each newcomer.
-        let surplus = self.accounts.len() - CREDIT_SENDERS_MAX + CREDIT_SENDERS_MAX / 16;
+        let surplus = self.accounts.len() - most + CREDIT_SENDERS_MAX / 16;
         for (_, sender) in least.into_iter().take(surplus) {
             self.accounts.remove(&sender);
         }
@@ -307,6 +309,7 @@ mod tests {
         let sender = |n: u64| Address::left_padding_from(&n.to_be_bytes());
         for n in 1..=CREDIT_SENDERS_MAX as u64 + 1 {
             credit.included(Micros(0), B256::ZERO, sender(n), Igas(n), &[]);
+            credit.bound::<()>(&BTreeMap::new());
         }
         let kept = CREDIT_SENDERS_MAX - CREDIT_SENDERS_MAX / 16;
         assert_eq!(credit.accounts.len(), kept);
@@ -318,6 +321,29 @@ mod tests {
             least,
             Some((CREDIT_SENDERS_MAX + 2 - REPUTATION_MAX) as u64)
         );
+    }
+
+    /// At twenty times the capacity more senders wait than are remembered. Who had paid and waited was forgotten, was taken
+    /// for a fresh identity, and got two parts of a hundred of a block with all others of its kind: W1 with seed 2000
+    /// came to .786 of the bound where it comes to .926.
+    #[test]
+    fn who_waits_here_is_not_forgotten() {
+        let mut credit = Credit::default();
+        let sender = |n: u64| Address::left_padding_from(&n.to_be_bytes());
+        let count = CREDIT_SENDERS_MAX as u64 * 2;
+        let mut waiting = BTreeMap::new();
+        for n in 0..count {
+            credit.included(Micros(0), B256::ZERO, sender(n), Igas(100 + 100 * n), &[]);
+            // The least known wait.
+            if n < count / 3 {
+                waiting.insert(sender(n), ());
+            }
+            credit.bound(&waiting);
+        }
+        assert!(credit.accounts.len() <= CREDIT_SENDERS_MAX + waiting.len());
+        for n in 0..count / 3 {
+            assert_eq!(credit.cover(Micros(0), sender(n)), 100 + 100 * n);
+        }
     }
 
     /// I11: books in which somebody's exposure is not what it owes are no base for a cap.

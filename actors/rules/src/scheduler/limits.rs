@@ -155,7 +155,7 @@ pub const CREDIT_MAX: Igas = Igas(10_000_000);
 /// Paid units and debt shrink to 23/24 once in this time (ERC-7562's rule).
 pub const CREDIT_DECAY: Micros = Micros::from_secs(3_600);
 
-/// Senders that are remembered. 65,536: one for each transaction that a pool may hold.
+/// Senders that are remembered beside those with something that waits: 65,536.
 pub const CREDIT_SENDERS_MAX: usize = 65_536;
 
 /// Senders that a scheduler leaves word of to the next. 8,192: some 300 kB.

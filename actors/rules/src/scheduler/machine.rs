@@ -325,6 +325,7 @@ impl Scheduler {
         self.unpark(&id);
         self.certificate.included(id);
         self.credit.included(now, id, sender, igas, keys);
+        self.credit.bound(&self.senders);
         self.update_room(now, sender);
     }
 
@@ -336,6 +337,7 @@ impl Scheduler {
 
     fn remember(&mut self, now: Micros, reputation: &Reputation) {
         self.credit.remember(now, reputation);
+        self.credit.bound(&self.senders);
         for standing in &reputation.accounts {
             self.update_room(now, standing.sender);
         }
