@@ -5,7 +5,7 @@ use penstock_rules::scheduler::{DecisionLog, Policy};
 use penstock_sim::overload::{Config, Report, Workload, run};
 
 /// See [`a_faster_planner_makes_the_same_plans`].
-const PLANS: B256 = b256!("cd9627d1f1117a31dc660f6808dd4b996b5016546809484def151bbbd83a3130");
+const PLANS: B256 = b256!("d1aa9048fc971f034f7809c0f0d79c1bc931e22def39d42225baa4e0449634e6");
 
 fn short(workload: Workload, policy: Policy, load_percent: u64, blocks: u64) -> Report {
     let mut config = Config::new(workload, policy, load_percent, 1);

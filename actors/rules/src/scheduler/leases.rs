@@ -34,10 +34,14 @@ impl Lease {
     pub(super) fn ends(&self, now: Micros, free: Option<Micros>) -> Micros {
         match free {
             Some(free) => free.saturating_add(Micros(self.expected)),
-            // What is overdue is thought to take a quarter of its time still.
-            None => self
-                .done_at()
-                .max(now.saturating_add(Micros(self.expected / 4))),
+            None if now <= self.done_at() => self.done_at(),
+            // What is overdue is thought to take its deviation still, and as long as it is overdue; a quarter of its time
+            // at most.
+            None => {
+                let overdue = now.saturating_sub(self.done_at()).0;
+                let more = overdue.saturating_add(self.variance.isqrt());
+                now.saturating_add(Micros(more.min(self.expected / 4)))
+            }
         }
     }
 }

@@ -74,7 +74,9 @@ impl Planner<'_> {
         others: &mut Order<'_>,
         due: Vec<u32>,
     ) {
-        // What was promised is not given up for the sake of a margin: nobody else comes before it.
+        // What was promised keeps its margin where it can, and is not given up for its sake: nobody else comes before it.
+        self.all(bound, Pass::This, true);
+        self.board.reopen();
         let margin = self.board.set_margin(Margin::Off);
         self.all(bound, Pass::This, true);
         self.board.set_margin(margin);

@@ -170,3 +170,27 @@ fn a_straggler_that_holds_a_promise_is_doubled() {
         "the copy was done before the straggler"
     );
 }
+
+/// In its last quarter a batch was thought to take a quarter of its time still, though nothing was late: what had been
+/// promised behind it found no place in time any more, went into a large batch of the next block, and was late.
+#[test]
+fn a_batch_is_thought_to_end_when_it_was_expected_until_it_is_overdue() {
+    let mut world = World::new(1, 1, Faults::default());
+    world.tell(Event::Submit(gang(1, vec![request(1, Mode::Vanilla, 1)])));
+    world.pass(SLOT);
+    world.tell(Event::Submit(gang(2, vec![request(1, Mode::Vanilla, 2)])));
+    world.tell(Event::Tick);
+    let (_, lease) = world.scheduler.leases.first_key_value().expect("given out");
+    let mut lease = lease.clone();
+    (lease.expected, lease.variance) = (400 * MS, (10 * MS).pow(2));
+    let end = lease.done_at().0;
+    let ends = |now: u64| lease.ends(Micros(now), None).0;
+    for early in [390 * MS, 99 * MS, MS, 0] {
+        assert_eq!(ends(end - early), end);
+    }
+    // Overdue by its noise, it needs little more; by far, it may be a straggler.
+    assert_eq!(ends(end + 5 * MS), end + 20 * MS);
+    assert_eq!(ends(end + 900 * MS), end + 1_000 * MS);
+    // What waits behind another starts when that one ends.
+    assert_eq!(lease.ends(Micros(end), Some(Micros(7))).0, 7 + 400 * MS);
+}

@@ -112,6 +112,34 @@ fn what_was_promised_keeps_its_place_while_it_is_expected_in_time() {
     assert_eq!(placed(&problem), [Verdict::Placed(Pass::This); 2]);
 }
 
+/// What was promised was placed without its margin wherever it was done first, though another shard had the margin: each
+/// replan took a little of it, until nothing was left.
+#[test]
+fn what_was_promised_keeps_its_margin_where_a_shard_has_it() {
+    let mut problem = problem(100 * MS, 0, 1);
+    problem.gangs[0].committed = true;
+    // Free at once, and none knows when; free later, and sure.
+    problem.shards[0].variance = (400 * MS).pow(2);
+    let sure = Lane {
+        free_at: Micros(START + 300 * MS),
+        ..Lane::idle(shard_id(1), 1)
+    };
+    problem.shards.push(sure);
+    problem.costs.push(problem.costs[0]);
+    let shard = |problem: &Problem| {
+        let plan = policy::plan(problem);
+        assert_eq!(plan.verdicts, [Verdict::Placed(Pass::This)]);
+        plan.batches()[0].shard
+    };
+    assert_eq!(shard(&problem), 1);
+    problem.shards[1].live = false;
+    assert_eq!(
+        shard(&problem),
+        0,
+        "better without a margin than not at all"
+    );
+}
+
 /// What was under way was taken to be done at its expected time to the microsecond, and was promised.
 #[test]
 fn work_under_way_needs_its_margin_to_be_promised() {

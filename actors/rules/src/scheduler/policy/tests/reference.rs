@@ -268,6 +268,8 @@ impl<'p> Slow<'p> {
             .sum();
         let contended = open.iter().map(|&g| self.plain(g)).sum::<u64>() > capacity;
 
+        self.all(&bound, Pass::This, true);
+        self.full.clear();
         self.sigmas = 0;
         self.all(&bound, Pass::This, true);
         self.sigmas = MARGIN_SIGMAS;
