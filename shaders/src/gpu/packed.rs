@@ -35,7 +35,7 @@ impl Pack {
             n: contract.n,
             k: contract.k,
         };
-        (contract.b.q.space == Space::Weights && whole && rows % contract.n == 0).then_some(pack)
+        (contract.b.q.space == Space::Weights && whole && rows.is_multiple_of(contract.n)).then_some(pack)
     }
 
     /// The weights of a convolution, if they are the model's.
