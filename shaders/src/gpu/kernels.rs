@@ -162,10 +162,9 @@ impl Kernel {
                     FLOAT, FIXED, ELEMENTARY, STEP, MAP, SLOTS, SPECIAL, BROADCAST
                 ]
             ),
-            Self::ConvBroadcast => kernel!(
-                "conv_broadcast",
-                &[FLOAT, FIXED, STEP, WINDOW, BROADCAST]
-            ),
+            Self::ConvBroadcast => {
+                kernel!("conv_broadcast", &[FLOAT, FIXED, STEP, WINDOW, BROADCAST])
+            }
             Self::Conv => kernel!("conv", &[FLOAT, FIXED, TILE, STEP, WINDOW]),
             Self::Pool => kernel!("pool", &[FLOAT, STEP, WINDOW]),
             Self::Trees => kernel!("trees", &[FLOAT, STEP]),

@@ -211,9 +211,7 @@ impl Gpu {
             .map(|port| port.shape.iter().map(|&d| d.max(1)).collect())
             .collect();
         if let Ok(plan) = model.plan(&least) {
-            let compiled = self
-                .device
-                .compile(&plan, &mut weights, model.weights())?;
+            let compiled = self.device.compile(&plan, &mut weights, model.weights())?;
             plans.insert(Arc::as_ptr(&plan) as usize, compiled);
         }
         let model = model.clone();

@@ -1,7 +1,6 @@
 //! Right operands that never change, packed once per device: as kernels with broadcasts read them, four columns side by side
 //! for each `k` (`kernels/lib/broadcast.wgsl`).
 
-
 use crate::plan::{Contract, Conv, Space};
 
 /// Columns of a vector.
@@ -35,7 +34,8 @@ impl Pack {
             n: contract.n,
             k: contract.k,
         };
-        (contract.b.q.space == Space::Weights && whole && rows.is_multiple_of(contract.n)).then_some(pack)
+        (contract.b.q.space == Space::Weights && whole && rows.is_multiple_of(contract.n))
+            .then_some(pack)
     }
 
     /// The weights of a convolution, if they are the model's.
@@ -81,7 +81,6 @@ impl Pack {
         out
     }
 }
-
 
 #[cfg(test)]
 mod tests {

@@ -336,7 +336,12 @@ fn schedules_are_measured() {
     let Some(mut device) = device() else { return };
     if std::env::var_os("PENSTOCK_CALIBRATE").is_none() {
         // What is chosen is one of what was measured.
-        let times = [[3, 4, 1, 2, 9], [1, 4, 2, 3, 9], [2, 4, 3, 1, 9], [2, 2, 2, 2, 9]];
+        let times = [
+            [3, 4, 1, 2, 9],
+            [1, 4, 2, 3, 9],
+            [2, 4, 3, 1, 9],
+            [2, 2, 2, 2, 9],
+        ];
         let table = schedule::fastest(&times.map(|of| of.map(Duration::from_micros)));
         let of = |m, k| {
             let (plan, _) = schedule::sample([m, 1, k], num::Width::Bits24);

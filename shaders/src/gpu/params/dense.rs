@@ -75,9 +75,8 @@ fn is_private(plan: &Plan, last: usize, buffer: &Buffer) -> bool {
             return true;
         }
     }
-    let seen = |output: &Buffer| {
-        output.space == Space::Arena && own.contains(&u64::from(output.offset))
-    };
+    let seen =
+        |output: &Buffer| output.space == Space::Arena && own.contains(&u64::from(output.offset));
     !plan.outputs.iter().any(seen)
 }
 

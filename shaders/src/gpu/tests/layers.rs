@@ -92,12 +92,7 @@ fn dense(shape: &Shape) -> Dense {
     }
     let bias_words = floats(m * n);
     let (_, operands) = schedule::sample([m, n, k], shape.width);
-    let inputs = vec![
-        rows,
-        bias_words,
-        operands[2].clone(),
-        operands[3].clone(),
-    ];
+    let inputs = vec![rows, bias_words, operands[2].clone(), operands[3].clone()];
     let plan = Plan {
         inputs: vec![x, bias, columns, exponents],
         outputs: vec![out],
@@ -175,7 +170,11 @@ fn programs_of_a_layer_have_one_special_instruction_at_most() {
     for (program, bias, dispatches) in [
         (vec![add, exp(0)], [0, 0], 1),
         (vec![exp_of(1), div], [6, 1], 2),
-        (vec![add, div, instr(MapOp::Sub, [reg(1), load(0), none])], [1, 2], 1),
+        (
+            vec![add, div, instr(MapOp::Sub, [reg(1), load(0), none])],
+            [1, 2],
+            1,
+        ),
     ] {
         let shape = Shape {
             bias,

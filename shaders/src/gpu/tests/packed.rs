@@ -4,7 +4,10 @@ use super::*;
 use crate::plan::{Buffer, Contract, Rows, Space};
 
 /// The plan's inputs from the third on as words of weights.
-pub(super) fn with_weights(plan: &Plan, inputs: &[Vec<u32>]) -> (Arc<Plan>, Vec<Vec<u32>>, Vec<u32>) {
+pub(super) fn with_weights(
+    plan: &Plan,
+    inputs: &[Vec<u32>],
+) -> (Arc<Plan>, Vec<Vec<u32>>, Vec<u32>) {
     let mut plan = plan.clone();
     let mut words = vec![7; 64];
     let mut moved = |buffer: &mut Buffer, values: &[u32]| {
