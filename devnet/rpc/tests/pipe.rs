@@ -4,8 +4,9 @@
 
 mod common;
 
+use alloy_primitives::Bytes;
 use common::ws::Ws;
-use common::{ALICE, BOB, KEY, Node};
+use common::{ALICE, ASKS, BOB, KEY, Node};
 use penstock_rules::ids::Micros;
 use penstock_rules::tx::{Stage, StatusUpdate};
 use serde_json::{Value, json};
@@ -116,13 +117,27 @@ async fn subscribers_hear_of_steps_blocks_and_changes() {
     assert_eq!(heard["entries"][0]["requestKey"], json!(KEY.0));
     assert!(ws.result("pipe_unsubscribe", json!([witness])).await == json!(true));
 
+    let receipts = ws
+        .result("pipe_subscribe", json!(["inferenceReceipt"]))
+        .await;
+    let asks = json!([{ "from": ALICE, "to": BOB, "input": Bytes::from_static(ASKS) }]);
+    let asked = node.result("eth_sendTransaction", asks).await;
+    node.chain.mine();
+    let heard = ws.notified(&receipts).await;
+    assert_eq!(
+        (&heard["transactionHash"], &heard["inferenceGasUsed"]),
+        (&asked, &json!("0x1388"))
+    );
+    ws.result("pipe_unsubscribe", json!([receipts])).await;
+
     let market = ws.result("pipe_subscribe", json!(["market"])).await;
     node.chain.mine();
-    assert_eq!(ws.notified(&market).await["multiplier"], "0x66");
+    assert_eq!(ws.notified(&market).await["multiplier"], "0x67");
     ws.result("pipe_unsubscribe", json!([market])).await;
 
     for (kind, field) in [
         ("queue", "/requests"),
+        ("valueCertificate", "/share"),
         ("models", "/0/cid"),
         ("shards", "/0/backend"),
     ] {

@@ -4,12 +4,14 @@
 //! |---|---|---|
 //! | `transactionStatus` | a hash, or nothing for all | with each step: the hash and the step |
 //! | `witness` | | with each block that consumed something, or has a privileged entry |
-//! | `certificate` | | with each block |
+//! | `inferenceReceipt` | | with each block: one for each transaction that asked for inference |
+//! | `certificate` | | with each block: its producer's signature |
+//! | `valueCertificate` | | when the scheduler's certificate (`pipe_certificate`) changed, looked at with each block and each second |
 //! | `market` | | with each block: multiplier of the next, and what this one used |
 //! | `queue` | | when it changed, looked at with each block and each second |
 //! | `models`, `shards` | | at first, and when they changed, looked at in the same way |
 
-use super::{Model, Queue, Shard, Witness, receipt, step};
+use super::{Model, Queue, Shard, Witness, congestion, receipt, step};
 use crate::api::{Api, Table};
 use crate::errors::RpcError;
 use crate::eth::subscribe::{BlockFeed, send};
@@ -49,7 +51,9 @@ pub fn register(table: &mut Table) {
 enum Wanted {
     Status(Option<B256>),
     Witness,
+    Receipts,
     Certificate,
+    ValueCertificate,
     Market,
     Queue,
     Models,
@@ -62,7 +66,9 @@ impl Wanted {
         Ok(match kind.as_str() {
             "transactionStatus" => Self::Status(args.maybe(1)?),
             "witness" => Self::Witness,
+            "inferenceReceipt" => Self::Receipts,
             "certificate" => Self::Certificate,
+            "valueCertificate" => Self::ValueCertificate,
             "market" => Self::Market,
             "queue" => Self::Queue,
             "models" => Self::Models,
@@ -86,14 +92,14 @@ async fn serve(wanted: Wanted, pending: PendingSubscriptionSink, api: Arc<Api>) 
     let work = async {
         match wanted {
             Wanted::Status(hash) => while status(&mut statuses, hash, &sink).await {},
-            Wanted::Witness | Wanted::Certificate | Wanted::Market => {
+            Wanted::Witness | Wanted::Receipts | Wanted::Certificate | Wanted::Market => {
                 while let Ok(Some(block)) = blocks.next().await {
                     if !with_block(wanted, &api, &block, &sink).await {
                         break;
                     }
                 }
             }
-            Wanted::Queue | Wanted::Models | Wanted::Shards => {
+            Wanted::ValueCertificate | Wanted::Queue | Wanted::Models | Wanted::Shards => {
                 changes(wanted, &api, &mut blocks, &sink).await;
             }
         }
@@ -150,6 +156,7 @@ async fn with_block(
     match wanted {
         Wanted::Witness if block.witness.is_empty() => true,
         Wanted::Witness => send(sink, &Witness::of(block)).await,
+        Wanted::Receipts => receipts(api, block, sink).await,
         Wanted::Certificate => match receipt::certificate(block) {
             Some(certificate) => send(sink, &certificate).await,
             None => true,
@@ -174,6 +181,20 @@ async fn with_block(
     }
 }
 
+/// Sends the inference receipts of a block's transactions. One that can't be made (its state is pruned, where a client lags
+/// so far behind) is left out.
+async fn receipts(api: &Api, block: &ChainBlock, sink: &SubscriptionSink) -> bool {
+    let asked = block.receipts.iter();
+    for transaction in asked.filter(|receipt| receipt.inference_gas_used > 0) {
+        if let Ok(Some(receipt)) = receipt::of(api, transaction.tx_hash).await
+            && !send(sink, &receipt).await
+        {
+            return false;
+        }
+    }
+    true
+}
+
 /// Sends what is other than it was, from the first look on, until the client goes.
 async fn changes(wanted: Wanted, api: &Api, blocks: &mut BlockFeed, sink: &SubscriptionSink) {
     let mut last = None;
@@ -196,6 +217,10 @@ async fn changes(wanted: Wanted, api: &Api, blocks: &mut BlockFeed, sink: &Subsc
 async fn look(wanted: Wanted, api: &Api) -> Result<Value, RpcError> {
     let queue = api.reader.queue().await?;
     let json = match wanted {
+        Wanted::ValueCertificate => {
+            let window = queue.congestion.and_then(|congestion| congestion.window);
+            serde_json::to_value(window.map(congestion::Certificate::from))
+        }
         Wanted::Models => {
             let models = api.reader.models().await?;
             let models: Vec<_> = models

@@ -35,6 +35,8 @@ pub const REVERTS_CUSTOM: Address = address!("0000000000000000000000000000000000
 pub const WAITS: Address = address!("00000000000000000000000000000000000000e3");
 /// The address that logs in block 1, its code, and its only slot's value.
 pub const LOGGER: Address = address!("00000000000000000000000000000000000000aa");
+/// Input of a transaction that pays for inference.
+pub const ASKS: &[u8] = b"ask";
 /// Topic of the log.
 pub const TOPIC: B256 = b256!("00000000000000000000000000000000000000000000000000000000000000bb");
 /// The one request that was ever answered.
@@ -124,7 +126,7 @@ fn seal(
                 success: true,
                 gas_used: 21_000,
                 cumulative_gas_used,
-                inference_gas_used: 0,
+                inference_gas_used: if tx.input()[..] == *ASKS { 5_000 } else { 0 },
                 effective_gas_price: tx.effective_gas_price(Some(BASE_FEE)),
                 from: *from,
                 logs: logs.into_iter().collect(),
