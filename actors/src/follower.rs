@@ -405,8 +405,11 @@ impl Handler<Replaced> for FollowerActor {
 impl Handler<Stop> for FollowerActor {
     type Result = ();
 
-    /// What is under way is left: the log says what became of it.
+    /// What is under way is left: the log says what became of it. What is stored is on disk then: a copy of the folder is whole.
     fn handle(&mut self, _: Stop, ctx: &mut Self::Context) {
+        if let Err(error) = self.store.flush() {
+            warn!(%error, "the last blocks are in the block log alone");
+        }
         ctx.stop();
     }
 }

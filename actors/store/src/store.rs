@@ -259,6 +259,20 @@ impl Store {
         }
     }
 
+    /// Returns once all that was written is on disk, where the folder is ever opened again. Dropping the store does not do
+    /// that: a process ends while threads still hold it.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub fn flush(&self) -> Result<(), StoreError> {
+        match self.inner.config.durability {
+            Durability::All | Durability::Journals => {
+                self.inner.sync.wait(self.inner.sync.ticket())
+            }
+            Durability::Nothing => Ok(()),
+        }
+    }
+
     /// Keeps hashes of blocks before the first one that will be committed: a chain that begins with a snapshot knows
     /// what `BLOCKHASH` reaches, without the blocks. On disk when it returns.
     ///
