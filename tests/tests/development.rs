@@ -1,10 +1,14 @@
 //! Development methods and `kill -9`: what they did is in the log, so it is there after a restart, and re-executes.
 
-use alloy_primitives::{Address, U256};
+use alloy_primitives::{Address, B256, U256};
 use alloy_provider::{DynProvider, Provider};
+use penstock_store::{Store, StoreConfig};
 use penstock_tests::harness::cluster::{Kind, Member, nats, nats_binary, until};
-use penstock_tests::harness::{Devnet, penstock, wallets};
+use penstock_tests::harness::{Devnet, binary, penstock, wallets};
+use penstock_wire::BlockLog;
+use penstock_wire::memory::MemoryLog;
 use serde_json::{Value, json};
+use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -230,6 +234,37 @@ async fn an_exported_chain_is_imported_block_by_block_and_goes_on() {
         let said = penstock(&["replay", "--data", &copy]);
         assert!(said.contains("blocks are equal"), "{said}");
     }
+}
+
+/// After a kill the log may have blocks that the store has not: a copy without them would look whole.
+#[tokio::test]
+async fn a_store_that_is_behind_its_log_is_neither_exported_nor_replayed() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let data = folder.path().join("data");
+    let mut devnet = Devnet::start_on(&data, &[]);
+    ask(&devnet.provider(), "evm_mine", json!([])).await;
+    assert!(devnet.stop().success());
+    let store = Store::open(data.join("store"), StoreConfig::default()).expect("it is closed");
+    let (head, _) = store.head().expect("a block");
+    let log = MemoryLog::open(store.journal("log").expect("a journal"));
+    let log = log.await.expect("a log");
+    let epoch = log.epoch().await.expect("readable").expect("a producer");
+    let (last, block) = log.head().await.expect("readable").expect("a block");
+    let appended = log.append(epoch.epoch, head.next(), B256::ZERO, last, block);
+    appended.await.expect("writable");
+    drop((log, store));
+    let (data, file) = (data.to_string_lossy(), folder.path().join("chain.txt"));
+    for command in [
+        &["export", "--data", &data, &file.to_string_lossy()][..],
+        &["replay", "--data", &data],
+    ] {
+        let output = Command::new(binary()).args(command).output();
+        let output = output.expect("the binary starts");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success(), "{command:?}");
+        assert!(said.contains("are in its block log alone"), "{said}");
+    }
+    assert!(!file.exists());
 }
 
 /// The producer is another process than the gateway that is asked, and the gateway's follower verifies what it does.
