@@ -60,6 +60,8 @@ pub struct Report {
     pub kernels: BTreeMap<&'static str, usize>,
     /// Words of prepared weights.
     pub weight_words: usize,
+    /// Words that a GPU whose kernels broadcast takes beside them: some of the weights again, packed.
+    pub packed_words: u64,
     /// Words of the arena at batch 1.
     pub arena_words: u32,
     /// Multiplications at batch 1.
@@ -237,6 +239,7 @@ impl Model {
             operators,
             kernels,
             weight_words: self.pool.words.len(),
+            packed_words: crate::gpu::packed_words(&plan),
             arena_words: plan.arena_words,
             macs: plan.macs,
         })

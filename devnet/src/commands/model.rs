@@ -136,8 +136,9 @@ fn inspect(file: &Path) -> eyre::Result<()> {
     println!("mode      {}", loaded.model.mode().name());
     if let Some(report) = loaded.model.report() {
         println!(
-            "memory    {} bytes of weights, {} bytes of work at batch 1",
+            "memory    {} bytes of weights, {} more where a GPU packs them, {} bytes of work at batch 1",
             4 * report.weight_words,
+            4 * report.packed_words,
             4 * u64::from(report.arena_words)
         );
         println!("products  {} at batch 1", report.macs);

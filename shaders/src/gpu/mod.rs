@@ -33,6 +33,8 @@ mod run;
 pub mod schedule;
 mod selftest;
 
+pub(crate) use packed::packed_words;
+
 #[cfg(test)]
 mod tests;
 
@@ -44,6 +46,7 @@ use crate::num::Width;
 use crate::plan::Plan;
 use device::{Compiled, Device, Weights};
 use penstock_rules::ids::ModelHash;
+use schedule::{Schedule, Table};
 use std::collections::BTreeMap;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
@@ -262,6 +265,12 @@ fn tested(selector: Option<&str>) -> Result<Tested, GpuError> {
     // The self-test had some programs compiled and some interpreted; from here on as many as there is room for are compiled.
     device.programs_max = programs::PROGRAMS_MAX;
     if device.report().kind != AdapterKind::Software {
+        if device.subgroup.is_some() {
+            // The first test was without; software adapters broadcast from the start.
+            device.table = Table::all(Schedule::Broadcast).with_subgroup(device.subgroup);
+            selftest::run(&mut device)?;
+            device.programs_max = programs::PROGRAMS_MAX;
+        }
         let times = schedule::measure(&mut device, Width::Bits24)?;
         device.table = schedule::fastest(&times).with_subgroup(device.subgroup);
     }

@@ -1,7 +1,8 @@
 //! Right operands that never change, packed once per device: as kernels with broadcasts read them, four columns side by side
 //! for each `k` (`kernels/lib/broadcast.wgsl`).
 
-use crate::plan::{Contract, Conv, Space};
+use crate::plan::{Contract, Conv, Plan, Space, Step};
+use std::collections::BTreeSet;
 
 /// Columns of a vector.
 const FOUR: u32 = 4;
@@ -34,8 +35,7 @@ impl Pack {
             n: contract.n,
             k: contract.k,
         };
-        (contract.b.q.space == Space::Weights && whole && rows.is_multiple_of(contract.n))
-            .then_some(pack)
+        (contract.b.q.space == Space::Weights && whole && rows % contract.n == 0).then_some(pack)
     }
 
     /// The weights of a convolution, if they are the model's.
@@ -80,6 +80,20 @@ impl Pack {
         }
         out
     }
+}
+
+/// Words that a plan's weights take when they are packed.
+pub(crate) fn packed_words(plan: &Plan) -> u64 {
+    let packs: BTreeSet<Pack> = plan
+        .steps
+        .iter()
+        .filter_map(|step| match step {
+            Step::Contract(step) => Pack::of_contract(step),
+            Step::Conv(step) => Pack::of_conv(step),
+            _ => None,
+        })
+        .collect();
+    packs.iter().map(Pack::words).sum()
 }
 
 #[cfg(test)]
