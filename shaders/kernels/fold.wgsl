@@ -4,10 +4,11 @@
 // Layout:      params 2 dimensions in all, 3 columns, 4 offset of the result, 8 to 15 dimensions (rows, then columns),
 //              16 view read; a work item is a row
 // Dispatch:    ceil(rows / 64) workgroups
-// Overrides:   PRODUCT whether it multiplies
+// Overrides:   PRODUCT whether it multiplies; FLAT whether a row's elements stand at one distance
 // Reference:   src/num/reduce.rs
 
 override PRODUCT: bool = false;
+override FLAT: bool = false;
 
 const DIMS_ALL: u32 = 2u;
 const COLUMNS: u32 = 3u;
@@ -43,6 +44,9 @@ fn main(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroup
     return;
   }
   let columns = params[COLUMNS];
+  let dims = params[DIMS_ALL];
+  let first = view_at(INPUT, DIMS, dims, row * columns);
+  let distance = params[INPUT + 2u + dims];
   // Three levels hold 2^27 columns, more than a tensor has elements. A single block goes through the levels above
   // unchanged, because no lane is ever -0.
   var middle = neutral_lanes();
@@ -52,7 +56,10 @@ fn main(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroup
     var lanes = neutral_lanes();
     let end = min(start + BLOCK, columns);
     for (var c = start; c < end; c++) {
-      let at = view_at(INPUT, DIMS, params[DIMS_ALL], row * columns + c);
+      var at = first + c * distance;
+      if (!FLAT) {
+        at = view_at(INPUT, DIMS, dims, row * columns + c);
+      }
       let lane = (c - start) % LANES;
       lanes[lane] = combine(lanes[lane], word_at(params[INPUT], at));
     }

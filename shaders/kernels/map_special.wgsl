@@ -14,17 +14,10 @@ fn main(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroup
     return;
   }
   load_all(index);
-  plain_slot(0u, I0);
-  plain_slot(1u, I1);
+  first_slots();
   plain_slot(2u, I2);
   special_slot(3u, I3);
   plain_slot(4u, I4);
-  plain_slot(5u, I5);
-  plain_slot(6u, I6);
-  plain_slot(7u, I7);
-  plain_slot(8u, I8);
-  plain_slot(9u, I9);
-  plain_slot(10u, I10);
-  plain_slot(11u, I11);
+  last_slots();
   store_value(index);
 }

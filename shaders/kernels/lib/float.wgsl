@@ -15,18 +15,22 @@ const ONE: u32 = 0x3f800000u;
 // x >> n, with a one in the lowest bit where ones were shifted out. Takes x < 2^31 and any n.
 fn shift_sticky(x: u32, n: u32) -> u32 {
   let within = min(n, 31u);
-  let lost = x & ((1u << within) - 1u);
-  return (x >> within) | select(0u, 1u, lost != 0u);
+  let kept = x >> within;
+  return kept | select(0u, 1u, (kept << within) != x);
 }
 
-// Rounds and packs a significand whose leading one is at bit 30, with its biased exponent less one.
-// The hidden bit then adds the one, and a carry out of rounding adds another.
+// Rounds and packs a significand whose leading one is at bit 30, with its biased exponent less one, which is not negative.
+// The hidden bit then adds the one, and a carry out of rounding adds another. Of exponent 0 it may lack the leading one.
+fn round_pack_within(sign: u32, exponent: u32, significand: u32) -> u32 {
+  let rounded = (significand + 0x3fu + ((significand >> 7u) & 1u)) >> 7u;
+  let packed = (min(exponent, 254u) << 23u) + rounded;
+  return sign | select(packed, INFINITY, exponent > 253u);
+}
+
+// The same with any exponent.
 fn round_pack(sign: u32, exponent: i32, significand: u32) -> u32 {
   let s = shift_sticky(significand, u32(max(-exponent, 0)));
-  let kept = s >> 7u;
-  let up = ((s & 0x7fu) + 0x3fu + (kept & 1u)) >> 7u;
-  let packed = (u32(clamp(exponent, 0, 254)) << 23u) + kept + up;
-  return sign | select(packed, INFINITY, exponent > 253);
+  return round_pack_within(sign, u32(max(exponent, 0)), s);
 }
 
 fn is_nan(x: u32) -> bool {
@@ -47,11 +51,13 @@ fn f_add(a: u32, b: u32) -> u32 {
   // Six bits below the mantissa: leading ones at bit 29.
   let mx = ((x & MANTISSA) | select(0u, HIDDEN, ex != 0u)) << 6u;
   let my = ((y & MANTISSA) | select(0u, HIDDEN, ey != 0u)) << 6u;
-  let shifted = shift_sticky(my, max(ex, 1u) - max(ey, 1u));
+  let exponent = max(ex, 1u);
+  let shifted = shift_sticky(my, exponent - max(ey, 1u));
   let opposite = ((x ^ y) & SIGN) != 0u;
   let sum = select(mx + shifted, mx - shifted, opposite);
-  let left = countLeadingZeros(sum | 1u) - 1u;
-  let finite = round_pack(x & SIGN, i32(max(ex, 1u)) - i32(left), sum << left);
+  // A subnormal sum is exact: its leading one stays where it is.
+  let left = min(countLeadingZeros(sum | 1u) - 1u, exponent);
+  let finite = round_pack_within(x & SIGN, exponent - left, sum << left);
   let result = select(finite, select(x & SIGN, 0u, opposite), sum == 0u);
   let invalid = is_nan(x) || ((y & MAGNITUDE) == INFINITY && opposite);
   return select(result, select(x, NAN, invalid), ex == 255u);
@@ -85,17 +91,16 @@ fn f_mul(a: u32, b: u32) -> u32 {
   let y = b & MAGNITUDE;
   let p = f_parts(x);
   let q = f_parts(y);
-  // 24 by 24 bits from halves of 12: the product is high * 2^24 + the lower 24 bits of low.
+  // 24 by 24 bits from halves of 12: the product is high * 2^24 + middle * 2^12 + the lower 12 bits of low.
   let pl = p.mantissa & 0xfffu;
   let ph = p.mantissa >> 12u;
   let ql = q.mantissa & 0xfffu;
   let qh = q.mantissa >> 12u;
-  let middle = ph * ql + pl * qh;
-  let low = pl * ql + ((middle & 0xfffu) << 12u);
-  let high = ph * qh + (middle >> 12u) + (low >> 24u);
-  let rest = low & 0xffffffu;
+  let low = pl * ql;
+  let middle = ph * ql + pl * qh + (low >> 12u);
+  let lost = (middle & 0x1fu) | (low & 0xfffu);
   // The leading one is at bit 46 or 47 of the product, hence at 29 or 30 here.
-  let top = (high << 7u) | (rest >> 17u) | select(0u, 1u, (rest & 0x1ffffu) != 0u);
+  let top = (((ph * qh) << 7u) + (middle >> 5u)) | select(0u, 1u, lost != 0u);
   let left = select(0u, 1u, top < 0x40000000u);
   let finite = round_pack(sign, p.exponent + q.exponent - 127 - i32(left), top << left);
   let zero = x == 0u || y == 0u;

@@ -27,6 +27,11 @@ override I11: u32 = 0u;
 // The value that is the result.
 override RESULT: u32 = 4u;
 
+// The last extent, and the one before it where there are three dimensions, so that the driver divides by constants where
+// views are walked; 1 where it does not, and where there are two dimensions.
+override EXTENT: u32 = 1u;
+override EXTENT_ABOVE: u32 = 1u;
+
 // Bits of L0 to L3. Where an operand is neither contiguous nor one element, its view is walked.
 const LOAD: u32 = 1u;
 const LOAD_CONTIGUOUS: u32 = 2u;
@@ -39,6 +44,24 @@ const FIRST_IMMEDIATE: u32 = 16u;
 // Operands, then the slots' results.
 var<private> values: array<u32, 16>;
 
+// As view_at of lib/step.wgsl.
+fn walk(view: u32, index: u32) -> u32 {
+  if (EXTENT == 1u) {
+    return view_at(view, MAP_DIMS, params[MAP_RANK], index);
+  }
+  let above = index / EXTENT;
+  let inner = bitcast<i32>(index - above * EXTENT);
+  if (EXTENT_ABOVE == 1u) {
+    let element = inner * bitcast<i32>(params[view + 4u]) + bitcast<i32>(above) * bitcast<i32>(params[view + 3u]);
+    return params[view + 2u] + bitcast<u32>(element);
+  }
+  let outer = above / EXTENT_ABOVE;
+  let middle = bitcast<i32>(above - outer * EXTENT_ABOVE);
+  var element = inner * bitcast<i32>(params[view + 5u]) + middle * bitcast<i32>(params[view + 4u]);
+  element += bitcast<i32>(outer) * bitcast<i32>(params[view + 3u]);
+  return params[view + 2u] + bitcast<u32>(element);
+}
+
 fn load(number: u32, how: u32, index: u32) {
   if ((how & LOAD) == 0u) {
     return;
@@ -48,7 +71,7 @@ fn load(number: u32, how: u32, index: u32) {
   if ((how & LOAD_CONTIGUOUS) != 0u) {
     at += index;
   } else if ((how & LOAD_ONE) == 0u) {
-    at = view_at(view, MAP_DIMS, params[MAP_RANK], index);
+    at = walk(view, index);
   }
   if ((how & LOAD_WEIGHTS) != 0u) {
     values[number] = weights[at];
@@ -86,6 +109,22 @@ fn plain_slot(slot: u32, instruction: u32) {
     r = plain_word(op, kind == KIND_I32, a, b);
   }
   values[LOADS_MAX + slot] = r;
+}
+
+// The slots that are plain in every kernel: 0 and 1, and 5 to 11.
+fn first_slots() {
+  plain_slot(0u, I0);
+  plain_slot(1u, I1);
+}
+
+fn last_slots() {
+  plain_slot(5u, I5);
+  plain_slot(6u, I6);
+  plain_slot(7u, I7);
+  plain_slot(8u, I8);
+  plain_slot(9u, I9);
+  plain_slot(10u, I10);
+  plain_slot(11u, I11);
 }
 
 fn store_value(index: u32) {

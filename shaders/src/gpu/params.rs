@@ -2,17 +2,21 @@
 //! The layouts of the blocks are written in the headers of the kernels.
 
 mod broadcast;
+mod contract;
 pub(super) mod dense;
+mod map;
+
+pub(super) use map::special;
 
 use super::kernels::Kernel;
 use super::packed::Pack;
 use super::schedule::{Schedule, Table};
 use crate::error::PrepareError;
-use crate::num::Width;
 use crate::plan::{
-    Arg, Contract, Conv, Copy, Instr, Kind, LOADS_MAX, Map, MapOp, PROGRAM_MAX, Pool, Quantise,
-    RANK_MAX, Reduce, ReduceOp, Space, Step, Take, Trees, View, Window,
+    Copy, Kind, Pool, Quantise, RANK_MAX, Reduce, ReduceOp, Step, Take, Trees, View, Window,
 };
+use contract::{contract_work, conv_work};
+use map::map_work;
 
 /// Words of a parameter block: what the largest layout needs (a map's), and a multiple of the 256 bytes to which dynamic
 /// offsets are aligned.
@@ -153,157 +157,6 @@ fn fits(what: &'static str, found: usize, limit: usize) -> Result<(), PrepareErr
     Ok(())
 }
 
-/// Cost of an element-wise instruction, in integer multiplications.
-fn instruction_cost(op: MapOp) -> u64 {
-    match op {
-        MapOp::Pow => 8_000,
-        MapOp::Sin | MapOp::Cos | MapOp::Rem | MapOp::Softplus => 3_000,
-        MapOp::Exp | MapOp::Log | MapOp::Tanh | MapOp::Sigmoid | MapOp::Erf => 2_000,
-        MapOp::Div | MapOp::Mod | MapOp::Sqrt => 400,
-        _ => 100,
-    }
-}
-
-/// The override of `map.wgsl` that compiles a special instruction in, or `None` for a plain one; an error where that
-/// kernel does not have it.
-pub(super) fn special(instr: &Instr) -> Result<Option<&'static str>, ()> {
-    use MapOp as O;
-    if instr.kind == Kind::I64 {
-        return Err(());
-    }
-    let float = instr.kind == Kind::F32;
-    match instr.op {
-        O::Div if float => Ok(Some("DIV")),
-        O::Floor | O::Ceil | O::Round => Ok(Some("ROUND")),
-        O::Sqrt => Ok(Some("SQRT")),
-        O::Exp => Ok(Some("EXP")),
-        O::Log => Ok(Some("LOG")),
-        O::Tanh => Ok(Some("TANH")),
-        O::Sigmoid => Ok(Some("SIGMOID")),
-        O::Erf => Ok(Some("ERF")),
-        O::Div
-        | O::Mod
-        | O::Rem
-        | O::Pow
-        | O::Sin
-        | O::Cos
-        | O::Softplus
-        | O::ToI64
-        | O::ToHalf => Err(()),
-        _ => Ok(None),
-    }
-}
-
-/// The overrides of `map_all.wgsl`: which groups of its instructions the program has.
-fn groups(map: &Map) -> Vec<Override> {
-    use MapOp as O;
-    let has = |wanted: fn(Kind, MapOp) -> bool| {
-        u32::from(map.program.iter().any(|i| wanted(i.kind, i.op)))
-    };
-    let roots = |kind, op| {
-        kind == Kind::F32
-            && matches!(
-                op,
-                O::Div | O::Rem | O::Floor | O::Ceil | O::Round | O::Sqrt | O::ToHalf
-            )
-    };
-    let elementary = |_, op| {
-        matches!(
-            op,
-            O::Exp | O::Log | O::Tanh | O::Sigmoid | O::Erf | O::Softplus
-        )
-    };
-    vec![
-        ("WIDE", 1),
-        ("ROOTS", has(roots)),
-        ("DIVISIONS", {
-            has(|kind, op| kind != Kind::F32 && matches!(op, O::Div | O::Mod | O::Rem))
-        }),
-        ("ELEMENTARY", has(elementary)),
-        ("POWER", has(|_, op| op == O::Pow)),
-        ("TRIGONOMETRIC", has(|_, op| matches!(op, O::Sin | O::Cos))),
-    ]
-}
-
-/// The overrides of `map.wgsl` for special instructions.
-const SPECIALS: [&str; 8] = [
-    "DIV", "ROUND", "SQRT", "EXP", "LOG", "TANH", "SIGMOID", "ERF",
-];
-
-// Places in a map's block, as `lib/map.wgsl` has them.
-const MAP_SPECIAL_AT: usize = 16;
-const MAP_VIEWS: usize = 32;
-const MAP_PROGRAM: usize = 76;
-const MAP_IMMEDIATES: usize = 140;
-const MAP_IMMEDIATE: u32 = 0x100;
-const VIEW_WORDS: usize = 11;
-const INSTRUCTION_WORDS: usize = 4;
-
-const _: () = assert!(MAP_SPECIAL_AT + PROGRAM_MAX <= MAP_VIEWS);
-const _: () = assert!(MAP_VIEWS + LOADS_MAX * VIEW_WORDS <= MAP_PROGRAM);
-const _: () = assert!(MAP_PROGRAM + PROGRAM_MAX * INSTRUCTION_WORDS <= MAP_IMMEDIATES);
-const _: () = assert!(MAP_IMMEDIATES + 2 * 3 * PROGRAM_MAX <= BLOCK_WORDS);
-
-fn map_work(map: &Map) -> Result<Work, PrepareError> {
-    fits("dimensions of a map", map.dims.len(), RANK_MAX)?;
-    fits("operands of a map", map.loads.len(), LOADS_MAX)?;
-    fits("instructions of a map", map.program.len(), PROGRAM_MAX)?;
-    let wide = map.loads.iter().any(|l| l.kind == Kind::I64)
-        || map.out.kind == Kind::I64
-        || map.program.iter().any(|i| special(i).is_err());
-    let specials: Vec<(usize, &'static str)> = map
-        .program
-        .iter()
-        .enumerate()
-        .filter_map(|(at, instr)| Some((at, special(instr).ok()??)))
-        .collect();
-    let (kernel, overrides) = if wide {
-        (Kernel::MapAll, groups(map))
-    } else {
-        let used = |name: &str| u32::from(specials.iter().any(|(_, s)| *s == name));
-        let flags = SPECIALS.iter().map(|&name| (name, used(name)));
-        let any = ("SPECIALS", u32::from(!specials.is_empty()));
-        (Kernel::Map, flags.chain([any]).collect())
-    };
-    let cost = map.program.iter().map(|i| instruction_cost(i.op)).sum();
-    let mut work = Work::new(kernel, overrides, count(&map.dims), cost)?;
-    let header = [
-        map.dims.len() as u32,
-        map.loads.len() as u32,
-        map.program.len() as u32,
-        specials.len() as u32,
-        map.out.offset,
-        map.out.kind.words(),
-    ];
-    work.set(2, header);
-    work.set(8, map.dims.iter().copied());
-    work.set(MAP_SPECIAL_AT, specials.iter().map(|(at, _)| *at as u32));
-    for (l, load) in map.loads.iter().enumerate() {
-        work.set_view(MAP_VIEWS + VIEW_WORDS * l, load);
-    }
-    let mut immediates = 0;
-    for (n, instr) in map.program.iter().enumerate() {
-        let at = MAP_PROGRAM + INSTRUCTION_WORDS * n;
-        work.block[at] = instr.op as u32 | (instr.kind as u32) << 8;
-        for (a, arg) in instr.args.iter().enumerate() {
-            work.block[at + 1 + a] = match *arg {
-                Arg::None => 0,
-                Arg::Load(load) => u32::from(load),
-                Arg::Reg(register) => LOADS_MAX as u32 + u32::from(register),
-                Arg::Imm(value) => {
-                    work.set(
-                        MAP_IMMEDIATES + 2 * immediates,
-                        [value as u32, (value >> 32) as u32],
-                    );
-                    immediates += 1;
-                    MAP_IMMEDIATE + immediates as u32 - 1
-                }
-            };
-        }
-    }
-    Ok(work)
-}
-
 fn copy_work(copy: &Copy) -> Result<Work, PrepareError> {
     fits("dimensions of a copy", copy.dims.len(), RANK_MAX)?;
     let mut work = Work::new(Kernel::Copy, vec![], count(&copy.dims), 16)?;
@@ -344,7 +197,8 @@ fn take_work(take: &Take) -> Result<Work, PrepareError> {
 }
 
 fn reduce_work(reduce: &Reduce) -> Result<Work, PrepareError> {
-    let dims: Vec<u32> = reduce.rows.iter().chain(&reduce.cols).copied().collect();
+    let (cols, strides) = flattened(reduce.rows.len(), &reduce.cols, &reduce.input);
+    let dims: Vec<u32> = reduce.rows.iter().chain(&cols).copied().collect();
     fits("dimensions of a reduction", dims.len(), RANK_MAX)?;
     let columns = count(&reduce.cols);
     let tree =
@@ -352,7 +206,10 @@ fn reduce_work(reduce: &Reduce) -> Result<Work, PrepareError> {
     let (kernel, overrides) = if tree {
         (
             Kernel::Fold,
-            vec![("PRODUCT", u32::from(reduce.op == ReduceOp::Prod))],
+            vec![
+                ("PRODUCT", u32::from(reduce.op == ReduceOp::Prod)),
+                ("FLAT", u32::from(cols.len() == 1)),
+            ],
         )
     } else {
         (Kernel::Pick, vec![])
@@ -369,7 +226,11 @@ fn reduce_work(reduce: &Reduce) -> Result<Work, PrepareError> {
     ];
     work.set(2, header);
     work.set(8, dims);
-    work.set_view(16, &reduce.input);
+    let input = View {
+        strides,
+        ..reduce.input.clone()
+    };
+    work.set_view(16, &input);
     Ok(work)
 }
 
@@ -378,7 +239,7 @@ fn reduce_work(reduce: &Reduce) -> Result<Work, PrepareError> {
 const SUBGROUP_ELEMENTS: u32 = 64;
 
 fn quantise_work(quantise: &Quantise, subgroup: Option<u32>) -> Result<Work, PrepareError> {
-    let (cols, strides) = flattened(quantise);
+    let (cols, strides) = flattened(quantise.rows.len(), &quantise.cols, &quantise.input);
     let dims: Vec<u32> = quantise.rows.iter().chain(&cols).copied().collect();
     fits("dimensions of a quantisation", dims.len(), RANK_MAX)?;
     let columns = count(&quantise.cols);
@@ -419,11 +280,11 @@ fn quantise_work(quantise: &Quantise, subgroup: Option<u32>) -> Result<Work, Pre
     Ok(work)
 }
 
-/// The dimensions of a row's elements, those that stand as one joined, and the strides of rows and elements.
-fn flattened(quantise: &Quantise) -> (Vec<u32>, Vec<i32>) {
-    let rank = quantise.rows.len();
-    let mut cols = quantise.cols.clone();
-    let mut strides = quantise.input.strides.clone();
+/// The dimensions of a row's elements, those that stand as one joined, and the strides of rows (`rank` of them) and
+/// elements.
+fn flattened(rank: usize, cols: &[u32], input: &View) -> (Vec<u32>, Vec<i32>) {
+    let mut cols = cols.to_vec();
+    let mut strides = input.strides.clone();
     let mut axis = cols.len();
     while axis > 1 {
         axis -= 1;
@@ -438,98 +299,6 @@ fn flattened(quantise: &Quantise) -> (Vec<u32>, Vec<i32>) {
     (cols, strides)
 }
 
-/// Operands and exponents must stand in one space: a kernel reads both by one binding.
-fn one_space(q: Space, exponent: Space) -> Result<u32, PrepareError> {
-    if q == exponent {
-        Ok(q as u32)
-    } else {
-        Err(PrepareError::NoKernel(
-            "contract (exponents apart from their rows)",
-        ))
-    }
-}
-
-/// The override of `lib/tile.wgsl` that says whether values have at most 16 bits.
-const fn narrow(width: Width) -> Override {
-    let is_narrow = match width {
-        Width::Bits24 => 0,
-        Width::Bits16 | Width::Whole => 1,
-    };
-    ("NARROW", is_narrow)
-}
-
-/// Rows and columns of a workgroup's results: `TILE` of `contract_shared.wgsl`.
-const SHARED_TILE: u32 = 32;
-
-/// Elements of a row that stand in shared memory at a time: `SLAB` of `contract_shared.wgsl`.
-const SHARED_SLAB: u64 = 16;
-
-/// Products whose digits are summed in 32 bits: `CHUNK` of `lib/tile.wgsl`.
-const CHUNK: u64 = 128;
-
-fn contract_work(contract: &Contract, schedule: Schedule) -> Result<Work, PrepareError> {
-    fits(
-        "batch dimensions of a contraction",
-        contract.batch.len(),
-        RANK_MAX,
-    )?;
-    // Few sizes of tiles, so that few pipelines are compiled.
-    let rows = |most: u32| contract.m.min(most).next_power_of_two();
-    let (kernel, tile) = match schedule {
-        Schedule::Register | Schedule::Broadcast => (Kernel::Contract, [rows(4), 4]),
-        Schedule::Large => (Kernel::ContractLarge, [rows(8), 8]),
-        Schedule::Shared => (Kernel::ContractShared, [SHARED_TILE; 2]),
-        Schedule::Split => (Kernel::ContractSplit, [rows(4), 4]),
-    };
-    let tiles = count(&contract.batch)
-        * u64::from(contract.m.div_ceil(tile[0]))
-        * u64::from(contract.n.div_ceil(tile[1]));
-    let mut overrides = vec![
-        narrow(contract.width),
-        (
-            "A_SPACE",
-            one_space(contract.a.q.space, contract.a.exponent.space)?,
-        ),
-        (
-            "B_SPACE",
-            one_space(contract.b.q.space, contract.b.exponent.space)?,
-        ),
-    ];
-    if schedule != Schedule::Shared {
-        overrides.push(("ROWS", tile[0]));
-    }
-    let cost = u64::from(contract.k) * u64::from(tile[0]) * u64::from(tile[1]) * 4;
-    let mut work = Work::new(kernel, overrides, tiles, cost)?;
-    if matches!(schedule, Schedule::Shared | Schedule::Split) {
-        work.items_per_group = 1;
-    }
-    let k = u64::from(contract.k);
-    work.rounds = match schedule {
-        Schedule::Register | Schedule::Broadcast | Schedule::Large => k + 2 * k.div_ceil(CHUNK),
-        // A slab is one round, two to bring it, and one for each of its elements.
-        Schedule::Shared => k.div_ceil(SHARED_SLAB) * (SHARED_SLAB + 5),
-        Schedule::Split => k.div_ceil(u64::from(WORKGROUP)) + 2 * k.div_ceil(CHUNK) + 32,
-    };
-    let header = [
-        contract.m,
-        contract.n,
-        contract.k,
-        contract.a.q.offset,
-        contract.a.exponent.offset,
-        contract.b.q.offset,
-        contract.b.exponent.offset,
-        contract.out.offset,
-        contract.batch.len() as u32,
-        2 * contract.width.unit() as u32,
-        u32::from(contract.out.kind != Kind::F32),
-    ];
-    work.set(2, header);
-    work.set(16, contract.batch.iter().copied());
-    work.set(24, contract.a.batch.iter().copied());
-    work.set(32, contract.b.batch.iter().copied());
-    Ok(work)
-}
-
 fn window_words(w: &Window) -> impl Iterator<Item = u32> {
     [
         w.input,
@@ -542,41 +311,6 @@ fn window_words(w: &Window) -> impl Iterator<Item = u32> {
     ]
     .into_iter()
     .flatten()
-}
-
-fn conv_work(conv: &Conv) -> Result<Work, PrepareError> {
-    let positions = count(&conv.window.output);
-    let taps = u64::from(conv.cin) * count(&conv.window.kernel);
-    let tiles = u64::from(conv.samples)
-        * u64::from(conv.groups)
-        * positions.div_ceil(4)
-        * u64::from(conv.cout.div_ceil(4));
-    if conv.input_q.space != Space::Arena || conv.input_exponent.space != Space::Arena {
-        return Err(PrepareError::NoKernel("conv (of a constant input)"));
-    }
-    let space = one_space(conv.weight_q.space, conv.weight_exponent.space)?;
-    let mut work = Work::new(
-        Kernel::Conv,
-        vec![narrow(conv.width), ("WEIGHT_SPACE", space)],
-        tiles,
-        taps * 64,
-    )?;
-    work.rounds = taps + 2 * taps.div_ceil(CHUNK);
-    let header = [
-        conv.groups,
-        conv.cin,
-        conv.cout,
-        conv.input_q.offset,
-        conv.input_exponent.offset,
-        conv.weight_q.offset,
-        conv.weight_exponent.offset,
-        conv.out.offset,
-        2 * conv.width.unit() as u32,
-        u32::from(conv.out.kind != Kind::F32),
-    ];
-    work.set(2, header);
-    work.set(16, window_words(&conv.window));
-    Ok(work)
 }
 
 fn pool_work(pool: &Pool) -> Result<Work, PrepareError> {

@@ -61,10 +61,20 @@ pub fn dense(map: &Map, result: usize) -> Option<Vec<Override>> {
 fn overrides(map: &Map, special_slots: &[usize], given: Option<usize>) -> Option<Vec<Override>> {
     let slots = place(map, special_slots)?;
     let mut overrides: Vec<Override> = Vec::new();
+    let mut walks = false;
     for (number, (name, load)) in LOAD_NAMES.into_iter().zip(&map.loads).enumerate() {
         if Some(number) != given {
-            overrides.push((name, how(load, &map.dims)?));
+            let how = how(load, &map.dims)?;
+            walks |= how & (LOAD_CONTIGUOUS | LOAD_ONE) == 0;
+            overrides.push((name, how));
         }
+    }
+    match map.dims[..] {
+        [_, last] if walks && last > 1 => overrides.push(("EXTENT", last)),
+        [_, above, last] if walks && last > 1 && above > 1 => {
+            overrides.extend([("EXTENT", last), ("EXTENT_ABOVE", above)]);
+        }
+        _ => {}
     }
     let mut immediates = 0;
     for (number, instr) in map.program.iter().enumerate() {

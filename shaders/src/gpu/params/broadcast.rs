@@ -1,6 +1,7 @@
 //! Contractions and convolutions whose rows are broadcast within a subgroup (`kernels/lib/broadcast.wgsl`).
 
-use super::{Override, Work, count, fits, narrow, one_space, window_words};
+use super::contract::{narrow, one_space};
+use super::{Override, Work, count, fits, window_words};
 use crate::error::PrepareError;
 use crate::gpu::kernels::Kernel;
 use crate::gpu::packed::{BROADCAST, Pack};

@@ -1,7 +1,8 @@
 //! Layers of few rows in one dispatch: rows are quantised, contracted with packed weights, and run through an element-wise
 //! program. Neither the integers nor the sums are seen by other steps, so they are not written.
 
-use super::{Work, flattened, map_work, narrow};
+use super::contract::narrow;
+use super::{Work, flattened, map_work};
 use crate::error::PrepareError;
 use crate::gpu::kernels::Kernel;
 use crate::gpu::packed::{BROADCAST, Pack};
@@ -160,7 +161,8 @@ impl<'a> Layer<'a> {
         map: Option<(&Map, usize)>,
     ) -> Result<Option<Work>, PrepareError> {
         let contract = self.contract;
-        let (cols, strides) = flattened(self.quantise);
+        let quantise = self.quantise;
+        let (cols, strides) = flattened(quantise.rows.len(), &quantise.cols, &quantise.input);
         if cols.len() != 1 {
             return Ok(None);
         }
