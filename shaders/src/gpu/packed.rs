@@ -28,14 +28,19 @@ impl Pack {
     /// The right operand of a contraction, if it is weights, and if batches read whole matrices of it.
     pub fn of_contract(contract: &Contract) -> Option<Self> {
         let rows = contract.b.q.len / contract.k;
-        let whole = contract.b.batch.iter().all(|step| step % contract.n == 0);
+        let whole = contract
+            .b
+            .batch
+            .iter()
+            .all(|step| step.is_multiple_of(contract.n));
         let pack = Self {
             offset: contract.b.q.offset,
             matrices: rows / contract.n,
             n: contract.n,
             k: contract.k,
         };
-        (contract.b.q.space == Space::Weights && whole && rows % contract.n == 0).then_some(pack)
+        (contract.b.q.space == Space::Weights && whole && rows.is_multiple_of(contract.n))
+            .then_some(pack)
     }
 
     /// The weights of a convolution, if they are the model's.
