@@ -6,19 +6,27 @@ use crate::scheduler::Policy;
 use crate::scheduler::limits::{FAILURES_MAX, SENDER_PERCENT, UNCOVERED_PERCENT};
 use crate::scheduler::model::{Pass, Verdict};
 use crate::tx::Reason;
+use std::hint::black_box;
 use std::ops::Range;
+
+/// Turns that are read ahead: as many as a core waits for at a time, about.
+const AHEAD: usize = 16;
 
 impl Planner<'_> {
     /// All that is left of a part of the order, by rank, until the pass is full. Who is over a cap is kept back.
     pub(super) fn compete(&mut self, order: &mut Order<'_>, pass: Pass, part: Range<usize>) {
         let p = self.p;
-        let (mut at, mut failures) = (part.start, 0);
+        let (mut at, mut failures, mut read) = (part.start, 0, part.start);
         let caps = if self.contended() {
             Caps::Bind
         } else {
             Caps::Lifted
         };
         while at < part.end && failures < FAILURES_MAX && !self.board.all_full(pass) {
+            if at >= read {
+                read = at + AHEAD;
+                self.read_ahead(order, at..read.min(part.end));
+            }
             let Some(turn) = order.get(at, self) else {
                 break;
             };
@@ -37,6 +45,22 @@ impl Planner<'_> {
                 failures += 1;
             }
         }
+    }
+
+    /// Reads what placing the next in the order will, in one go: then it is at hand, and the waits for memory overlap.
+    fn read_ahead(&self, order: &mut Order<'_>, part: Range<usize>) {
+        let mut copies = 0;
+        for at in part {
+            let Some(turn) = order.get(at, self) else {
+                break;
+            };
+            if !self.is_placed(turn.item.gang) {
+                let needs = self.p.gangs[turn.item.gang as usize].needs.iter();
+                let keys = needs.map(|&key| self.p.keys[key as usize].copies);
+                copies += keys.sum::<u32>();
+            }
+        }
+        black_box(copies);
     }
 
     /// Those whom a cap kept back have what all others leave.

@@ -244,8 +244,10 @@ impl Planner<'_> {
         let gang = item.gang as usize;
         let candidate = &p.gangs[gang];
         let baseline = p.policy != Policy::Value;
+        // Who heads its lane has nobody before it, and its lane is not looked up.
         if !baseline
             && !candidate.committed
+            && (item.head != item.gang || candidate.call)
             && let Some((lane, at)) = place_in_lane(p, item.gang)
             && at > 0
         {
