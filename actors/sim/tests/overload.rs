@@ -5,7 +5,7 @@ use penstock_rules::scheduler::{DecisionLog, Policy};
 use penstock_sim::overload::{Config, Report, Workload, run};
 
 /// See [`a_faster_planner_makes_the_same_plans`].
-const PLANS: B256 = b256!("d1aa9048fc971f034f7809c0f0d79c1bc931e22def39d42225baa4e0449634e6");
+const PLANS: B256 = b256!("c4ce555094997d9512b422b48eaea55a74e44b3fe0b6b481001d6cbabd35a580");
 
 fn short(workload: Workload, policy: Policy, load_percent: u64, blocks: u64) -> Report {
     let mut config = Config::new(workload, policy, load_percent, 1);
