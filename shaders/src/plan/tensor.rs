@@ -31,11 +31,14 @@ pub(crate) fn count(dims: &[u32]) -> u64 {
         .fold(1u64, |n, &d| n.saturating_mul(u64::from(d)))
 }
 
-/// Row-major strides.
+/// Row-major strides. Where there is no element they are 1: the other dimensions are bounded by no limit then.
 pub(crate) fn contiguous_strides(dims: &[u32]) -> Vec<i64> {
     let mut strides = vec![1; dims.len()];
+    if dims.contains(&0) {
+        return strides;
+    }
     for axis in (1..dims.len()).rev() {
-        strides[axis - 1] = strides[axis] * i64::from(dims[axis].max(1));
+        strides[axis - 1] = strides[axis] * i64::from(dims[axis]);
     }
     strides
 }
@@ -258,5 +261,18 @@ pub(crate) fn walk(dims: &[u32], strides: &[i64], mut visit: impl FnMut(i64)) {
             offset -= strides[axis] * i64::from(dims[axis]);
             index[axis] = 0;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Found by an hour of fuzzing: a constant without elements whose other dimensions were huge.
+    #[test]
+    fn strides_of_no_elements_do_not_overflow() {
+        let huge = [0, u32::MAX, u32::MAX, u32::MAX];
+        assert_eq!(contiguous_strides(&huge), [1; 4]);
+        assert_eq!(contiguous_strides(&[2, 3, 4]), [12, 4, 1]);
     }
 }
