@@ -86,11 +86,7 @@ impl Pool {
 
     /// The mempool took it. A transaction with the same sender and nonce is replaced.
     pub fn insert(&self, tx: PoolTx) {
-        let Ok(envelope) = TxEnvelope::decode_2718(&mut &tx.raw[..]) else {
-            warn!(hash = %tx.hash, "accepted transaction does not decode");
-            return;
-        };
-        let pending = Arc::new(PendingTx { tx, envelope });
+        let Some(pending) = decoded(tx) else { return };
         let (hash, sender, nonce) = (pending.tx.hash, pending.tx.sender, pending.tx.nonce);
         {
             let mut entries = self.entries.write();
@@ -116,6 +112,13 @@ impl Pool {
         }
         // Nobody listening is no error.
         let _ = self.new.send(pending);
+    }
+
+    /// The mempool took it, and a block with it was here before the answer: who watches the pool hears of it all the same.
+    pub fn passed(&self, tx: PoolTx) {
+        if let Some(pending) = decoded(tx) {
+            let _ = self.new.send(pending);
+        }
     }
 
     /// Whether it is in the pool.
@@ -189,6 +192,14 @@ impl Pool {
     }
 }
 
+fn decoded(tx: PoolTx) -> Option<Arc<PendingTx>> {
+    let Ok(envelope) = TxEnvelope::decode_2718(&mut &tx.raw[..]) else {
+        warn!(hash = %tx.hash, "accepted transaction does not decode");
+        return None;
+    };
+    Some(Arc::new(PendingTx { tx, envelope }))
+}
+
 /// The hash of an envelope.
 pub fn hash_of(raw: &[u8]) -> B256 {
     keccak256(raw)
@@ -242,21 +253,23 @@ impl Gateway {
         }
     }
 
-    /// Shows a transaction as pending, unless its nonce is used: it may have been included before this node heard of it.
-    pub(super) fn pend(&self, tx: PoolTx) {
+    /// Shows a transaction as pending, unless its nonce is used: it may have been included before this node heard of it. False
+    /// then, and nobody was told of it.
+    pub(super) fn pend(&self, tx: &PoolTx) -> bool {
         let (hash, sender, nonce) = (tx.hash, tx.sender, tx.nonce);
         let used = || {
             let account = self.head().chain.state.account(sender);
             account.ok().flatten().is_some_and(|a| a.nonce > nonce)
         };
         if used() {
-            return;
+            return false;
         }
-        self.pool.insert(tx);
+        self.pool.insert(tx.clone());
         // A block that was shown in between did not find it here.
         if used() {
             self.pool.remove(hash);
         }
+        true
     }
 
     /// Takes an item of the durable stream: a signed transaction, as it was submitted.
@@ -267,7 +280,9 @@ impl Gateway {
         let head = self.head();
         match recover(raw, &head.chain.spec) {
             // Items stay in the stream a while after they were included.
-            Ok(tx) => self.pend(tx),
+            Ok(tx) => {
+                self.pend(&tx);
+            }
             Err(error) => warn!(%error, "accepted transaction is malformed"),
         }
     }

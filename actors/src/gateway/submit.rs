@@ -113,7 +113,11 @@ impl Gateway {
             },
         };
         match recovered {
-            Ok(tx) => self.pend(tx),
+            Ok(tx) => {
+                if !self.pend(&tx) {
+                    self.pool.passed(tx);
+                }
+            }
             Err(error) => warn!(%hash, %error, "taken by the mempool, but not read here"),
         }
         Ok(hash)
