@@ -318,8 +318,20 @@ impl Node {
             stop("shard", shell::stop(shard)).await;
         }
         stop("producer", shell::stop(&cast.producer)).await;
+        stop("block log", stored(&*self.log, &self.chain)).await;
         stop("follower", shell::stop(&cast.follower)).await;
         info!("devnet stopped");
+    }
+}
+
+/// Returns once the follower has stored what the log has, or never will: a copy of the folder is whole then.
+async fn stored(log: &dyn BlockLog, chain: &ChainHandle) {
+    let Ok(last) = log.last().await else { return };
+    let mut heads = chain.subscribe();
+    tokio::select! {
+        // An error says that the follower has ended.
+        _ = heads.wait_for(|head| head.log_seq >= last) => {}
+        _ = chain.halted() => {}
     }
 }
 
