@@ -192,7 +192,10 @@ fn fuzz(files: &[Vec<u8>]) {
         match catch_unwind(AssertUnwindSafe(|| case(&file, &limits))) {
             Ok(true) => loaded += 1,
             Ok(false) => {}
-            Err(_) => broken.push(seed),
+            Err(_) => {
+                println!("seed {seed} panicked");
+                broken.push(seed);
+            }
         }
         let took = begun.elapsed();
         let used = ALLOCATOR.peak_usage().saturating_sub(before);

@@ -518,3 +518,15 @@ fn a_contraction_of_two_types_is_refused() {
         "{refused:?}"
     );
 }
+
+/// The encoding of tensors has one byte for the rank: fuzzing came to an output that had more.
+#[test]
+fn an_output_of_too_many_dimensions_is_refused() {
+    let axes = integers("axes", &(0..300).collect::<Vec<_>>());
+    let wide = node("Unsqueeze", "", &["x", "axes"], &["y"], vec![]);
+    let refused = load(vec![wide], &[("x", &[1])], "y", vec![axes], VERSION);
+    assert!(
+        matches!(refused, Err(LoadError::Limit { .. })),
+        "{refused:?}"
+    );
+}

@@ -3,7 +3,7 @@
 use crate::graph::Graph;
 use crate::limits::Limits;
 use crate::ops::{Keep, Refused, lower_nodes};
-use crate::plan::{Access, Builder, Plan, Refuse, Tensor};
+use crate::plan::{Access, Builder, Plan, RANK_MAX, Refuse, Tensor};
 use penstock_rules::tensor::ElementType;
 
 /// A plan, and what was seen while it was made.
@@ -54,6 +54,13 @@ pub(crate) fn bind(
                 "output {:?} is empty",
                 output.name
             ))));
+        }
+        if tensor.rank() > RANK_MAX {
+            return Err(refused(Refuse::Limit {
+                what: "rank of an output",
+                found: tensor.rank() as u64,
+                limit: RANK_MAX as u64,
+            }));
         }
         outputs.push(tensor);
     }
