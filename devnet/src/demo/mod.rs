@@ -52,6 +52,7 @@ struct Port {
 /// A shard, as `pipe_shards` lists it.
 #[derive(Clone, Copy, Debug, Deserialize)]
 struct Shard {
+    answers: U64,
     batches: U64,
 }
 
@@ -151,7 +152,7 @@ impl Stage {
         let input = model.inputs.first().map(|port| port.name.as_str());
         let input = input.ok_or_else(|| eyre!("model {} takes no input", model.cid))?;
         let contract = self.deploy(scene, (scene.code)(input)?).await?;
-        let before = self.batches().await?;
+        let before = self.work().await?;
         // Twice the price of today, as far as a transaction may go.
         let gas = model.gas.to::<u64>().saturating_mul(2);
         let gas = scene.gas.saturating_add(gas).min(TRANSACTION_GAS_MAX);
@@ -184,8 +185,8 @@ impl Stage {
             receipts.push(receipt);
         }
         self.answers.read(&self.provider).await?;
-        let batches = self.batches().await?.saturating_sub(before);
-        Ok(figures.report(scene, contract, batches, (scene.said)(&receipts)))
+        let work = self.work().await?.since(before);
+        Ok(figures.report(scene, contract, work, (scene.said)(&receipts)))
     }
 
     async fn deploy(&mut self, scene: &Scene, code: Bytes) -> eyre::Result<Address> {
@@ -251,9 +252,12 @@ impl Stage {
             .map(|(end, start)| end.saturating_sub(start)))
     }
 
-    async fn batches(&self) -> eyre::Result<u64> {
+    async fn work(&self) -> eyre::Result<report::Work> {
         let shards: Vec<Shard> = self.provider.raw_request("pipe_shards".into(), ()).await?;
-        Ok(shards.iter().map(|shard| shard.batches.to::<u64>()).sum())
+        Ok(report::Work {
+            answers: shards.iter().map(|shard| shard.answers.to::<u64>()).sum(),
+            batches: shards.iter().map(|shard| shard.batches.to::<u64>()).sum(),
+        })
     }
 }
 

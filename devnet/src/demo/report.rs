@@ -38,7 +38,9 @@ pub struct SceneReport {
     pub transactions: usize,
     /// Answers that they read. Every one stands in the witness of the block of the transaction that asked.
     pub inferences: usize,
-    /// Batches that shards ran meanwhile.
+    /// Answers that shards gave meanwhile: a straggler's requests are asked of another shard too.
+    pub answers: u64,
+    /// Batches in which they were computed.
     pub batches: u64,
     /// Blocks that the transactions are in.
     pub blocks: usize,
@@ -99,7 +101,7 @@ impl Figures {
         self,
         scene: &Scene,
         address: Address,
-        batches: u64,
+        work: Work,
         said: String,
     ) -> SceneReport {
         SceneReport {
@@ -108,11 +110,28 @@ impl Figures {
             model: scene.model.to_owned(),
             transactions: self.transactions,
             inferences: self.inferences,
-            batches,
+            answers: work.answers,
+            batches: work.batches,
             blocks: self.blocks.len(),
             latency_blocks: Spread::of(self.latency_blocks),
             latency_ms: Spread::of(self.latency_ms),
             said,
+        }
+    }
+}
+
+/// What all shards did, as the devnet counts it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Work {
+    pub(super) answers: u64,
+    pub(super) batches: u64,
+}
+
+impl Work {
+    pub(super) fn since(self, before: Self) -> Self {
+        Self {
+            answers: self.answers.saturating_sub(before.answers),
+            batches: self.batches.saturating_sub(before.batches),
         }
     }
 }
