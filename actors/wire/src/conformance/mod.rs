@@ -266,6 +266,7 @@ cases! {
     log::a_large_block_passes_and_one_too_large_is_refused,
     queue::items_come_back_in_order_from_any_position,
     queue::calls_at_the_same_time_share_commits_and_keep_their_order,
+    queue::of_others_is_what_another_process_appended,
     queue::a_removed_item_does_not_come_again,
     queue::one_large_call_is_split_and_an_oversized_item_is_refused,
     queue::queues_are_apart_and_survive_a_crash,

@@ -7,6 +7,7 @@ use alloy_primitives::{B256, keccak256};
 use bytes::Bytes;
 use penstock_rules::ids::Seq;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 fn item(n: u64) -> (B256, Bytes) {
     let bytes = Bytes::from(format!("item {n}"));
@@ -93,6 +94,36 @@ pub(super) async fn a_removed_item_does_not_come_again(backend: &mut dyn Backend
     let again = queue.append(vec![item(0)]).await.expect("written");
     assert!(again[0] > more[0]);
     assert_eq!(ids(&all(&*queue).await), [item(0).0]);
+}
+
+pub(super) async fn of_others_is_what_another_process_appended(backend: &mut dyn Backend) {
+    let queue = backend.connect().await.accepted;
+    let other = backend.connect().await.accepted;
+    let mut expect = Vec::new();
+    for n in 0..12 {
+        let by = if n % 3 == 0 { &other } else { &queue };
+        let seqs = by.append(vec![item(n)]).await.expect("written");
+        // One process alone writes a queue in memory: both are the same there.
+        if n % 3 == 0 && !Arc::ptr_eq(&queue, &other) {
+            expect.push((seqs[0], item(n).0));
+        }
+    }
+    let (mut read, mut from) = (Vec::new(), Seq(0));
+    soon("all that the other appended", async {
+        while read.len() < expect.len() {
+            let (items, next) = queue.others(from, 2).await.expect("readable");
+            assert!(items.len() <= 2 && items.iter().all(|item| item.seq < next));
+            read.extend(items.into_iter().map(|item| (item.seq, item.id)));
+            from = next;
+        }
+    })
+    .await;
+    assert_eq!(read, expect);
+    let (items, from) = queue.others(from, 2).await.expect("readable");
+    assert!(items.is_empty());
+    queue.append(vec![item(12)]).await.expect("written");
+    let (items, _) = queue.others(from, 2).await.expect("readable");
+    assert!(items.is_empty());
 }
 
 pub(super) async fn one_large_call_is_split_and_an_oversized_item_is_refused(

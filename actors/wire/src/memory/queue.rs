@@ -19,6 +19,10 @@ impl Segments for JournalSegments {
         MESSAGE_BYTES_MAX
     }
 
+    fn shared(&self) -> bool {
+        false
+    }
+
     async fn append(&self, segment: Bytes) -> Result<u64, String> {
         let written = self.0.append(vec![segment]).await;
         written.map(|seq| seq.0).map_err(|e| e.to_string())

@@ -77,6 +77,10 @@ impl Queue for Absent {
         Err(self.queue())
     }
 
+    async fn others(&self, _: Seq, _: usize) -> Result<(Vec<QueueItem>, Seq), QueueError> {
+        Err(self.queue())
+    }
+
     async fn remove(&self, _: &[Seq]) -> Result<(), QueueError> {
         Err(self.queue())
     }

@@ -54,6 +54,10 @@ impl Segments for NatsSegments {
         self.link.client.max_payload().saturating_sub(HEADER_BYTES)
     }
 
+    fn shared(&self) -> bool {
+        true
+    }
+
     async fn append(&self, segment: Bytes) -> Result<u64, String> {
         // The id is this attempt's own: with it a repetition is taken once, and an equal segment that comes later is
         // not taken for a repetition.

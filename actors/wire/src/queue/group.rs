@@ -15,6 +15,7 @@
 //! were removed; which ones were is kept in memory alone, so after a restart an item of a segment that is not empty yet
 //! comes again. Readers go by id, and a transaction that is in a block is known by its nonce.
 
+use super::runs::Runs;
 use super::{Queue, QueueError, QueueItem};
 use crate::codec::{decode, encode};
 use crate::memory::AbortOnDrop;
@@ -55,6 +56,8 @@ const _: () = assert!(
 pub(crate) trait Segments: Send + Sync + 'static {
     /// Largest segment, in bytes.
     fn bytes_max(&self) -> usize;
+    /// Whether other processes append too.
+    fn shared(&self) -> bool;
     /// Appends one, durably, and returns its position, from 1. On an error it may be there or not.
     async fn append(&self, segment: Bytes) -> Result<u64, String>;
     /// At most `limit` segments from a position on.
@@ -75,6 +78,8 @@ pub struct GroupQueue {
     calls: mpsc::Sender<Call>,
     /// Indices that are still wanted, of segments that this process has seen.
     wanted: Arc<Mutex<BTreeMap<u64, BTreeSet<u64>>>>,
+    /// Segments that this process appended, where others do too.
+    own: Arc<Mutex<Runs>>,
     _writer: AbortOnDrop,
 }
 
@@ -100,11 +105,12 @@ impl GroupQueue {
         let (calls, receiver) = mpsc::channel(WAITING_MAX);
         let segments: Arc<dyn Segments> = Arc::new(segments);
         let name: Arc<str> = name.into();
-        let wanted = Arc::default();
+        let (wanted, own) = (Arc::default(), Arc::default());
         let writer = Writer {
             name: name.clone(),
             segments: segments.clone(),
             wanted: Arc::clone(&wanted),
+            own: Arc::clone(&own),
             calls: receiver,
             open: VecDeque::new(),
         };
@@ -113,6 +119,7 @@ impl GroupQueue {
             segments,
             calls,
             wanted,
+            own,
             _writer: AbortOnDrop(tokio::spawn(writer.run())),
         }
     }
@@ -131,6 +138,61 @@ impl GroupQueue {
             why: e.to_string(),
         })
     }
+
+    /// At most `limit` items from a position on, and the position after them. `skip` gives the first segment from one on
+    /// that is to be read.
+    async fn items(
+        &self,
+        from: Seq,
+        limit: usize,
+        skip: impl Fn(u64) -> u64,
+    ) -> Result<(Vec<QueueItem>, Seq), QueueError> {
+        let mut next = from;
+        let mut out = Vec::new();
+        while out.len() < limit {
+            let start = split(next).0.max(1);
+            let segment = skip(start);
+            if segment > start {
+                next = seq_of(segment, 0);
+            }
+            let read = self.segments.read(segment, READ_SEGMENTS).await;
+            let read = read.map_err(|why| self.unreachable(why))?;
+            if read.is_empty() {
+                break;
+            }
+            for (at, bytes) in read {
+                if out.len() == limit || skip(at) > at {
+                    break;
+                }
+                let batch = self.decode(at, &bytes)?;
+                let count = batch.items.len() as u64;
+                let wanted = {
+                    let mut wanted = self.wanted.lock();
+                    let wanted = wanted.entry(at).or_insert_with(|| (0..count).collect());
+                    wanted.clone()
+                };
+                let (segment, index) = split(next);
+                let first = if at == segment { index } else { 0 };
+                next = seq_of(at + 1, 0);
+                for (i, (id, bytes)) in (0..).zip(batch.items) {
+                    if i < first || !wanted.contains(&i) {
+                        continue;
+                    }
+                    let seq = seq_of(at, i);
+                    if out.len() == limit {
+                        next = seq;
+                        break;
+                    }
+                    out.push(QueueItem {
+                        seq,
+                        id,
+                        bytes: bytes.0,
+                    });
+                }
+            }
+        }
+        Ok((out, next))
+    }
 }
 
 /// A call whose items are not all written yet.
@@ -144,6 +206,7 @@ struct Writer {
     name: Arc<str>,
     segments: Arc<dyn Segments>,
     wanted: Arc<Mutex<BTreeMap<u64, BTreeSet<u64>>>>,
+    own: Arc<Mutex<Runs>>,
     calls: mpsc::Receiver<Call>,
     open: VecDeque<Open>,
 }
@@ -204,6 +267,9 @@ impl Writer {
             .record(count as f64);
         if let (Ok(segment), 1..) = (&written, count) {
             self.wanted.lock().insert(*segment, (0..count).collect());
+            if self.segments.shared() {
+                self.own.lock().push(*segment);
+            }
         }
         let mut index = 0;
         let mut unfinished = Vec::new();
@@ -266,38 +332,16 @@ impl Queue for GroupQueue {
     }
 
     async fn replay(&self, from: Seq, limit: usize) -> Result<Vec<QueueItem>, QueueError> {
-        let (mut segment, mut index) = split(from);
-        let mut out = Vec::new();
-        while out.len() < limit {
-            let read = self.segments.read(segment.max(1), READ_SEGMENTS).await;
-            let read = read.map_err(|why| self.unreachable(why))?;
-            if read.is_empty() {
-                break;
-            }
-            for (at, bytes) in read {
-                let batch = self.decode(at, &bytes)?;
-                let count = batch.items.len() as u64;
-                let wanted = {
-                    let mut wanted = self.wanted.lock();
-                    let wanted = wanted.entry(at).or_insert_with(|| (0..count).collect());
-                    wanted.clone()
-                };
-                let first = if at == segment { index } else { 0 };
-                for (i, (id, bytes)) in (0..).zip(batch.items) {
-                    if i >= first && wanted.contains(&i) && out.len() < limit {
-                        let seq = seq_of(at, i);
-                        out.push(QueueItem {
-                            seq,
-                            id,
-                            bytes: bytes.0,
-                        });
-                    }
-                }
-                segment = at + 1;
-                index = 0;
-            }
+        let (items, _) = self.items(from, limit, |from| from).await?;
+        Ok(items)
+    }
+
+    async fn others(&self, from: Seq, limit: usize) -> Result<(Vec<QueueItem>, Seq), QueueError> {
+        if !self.segments.shared() {
+            return Ok((Vec::new(), from));
         }
-        Ok(out)
+        self.items(from, limit, |from| self.own.lock().skip(from))
+            .await
     }
 
     async fn remove(&self, seqs: &[Seq]) -> Result<(), QueueError> {

@@ -1,6 +1,7 @@
 //! Durable queues: what is in one survives the `kill -9` of any process.
 
 mod group;
+mod runs;
 
 pub use group::GroupQueue;
 pub(crate) use group::Segments;
@@ -83,6 +84,14 @@ pub trait Queue: Send + Sync + 'static {
     /// # Errors
     /// See [`QueueError`].
     async fn replay(&self, from: Seq, limit: usize) -> Result<Vec<QueueItem>, QueueError>;
+
+    /// At most `limit` items from position `from` on that other processes appended, and the position to go on from.
+    /// What this process appended is not read, as far as it is remembered and its append was answered: readers go by id.
+    /// A queue that one process alone writes has no such items.
+    ///
+    /// # Errors
+    /// See [`QueueError`].
+    async fn others(&self, from: Seq, limit: usize) -> Result<(Vec<QueueItem>, Seq), QueueError>;
 
     /// Removes items. Unknown positions are ignored.
     ///
