@@ -136,7 +136,7 @@ pub trait BlockLog: Send + Sync + 'static {
     async fn take_over(&self, producer: Address, seen: Epoch) -> Result<Epoch, TakeOverError>;
 
     /// Appends a block directly after `expected`, the last position that the caller read, of whatever entry. Returns
-    /// the block's position. Appending the same block at the same place again returns the same position.
+    /// the block's position. Appending the same block at the same place again, in the same epoch, returns the same position.
     ///
     /// `id` is the block's hash. `height` is for tracing alone.
     ///

@@ -111,6 +111,8 @@ pub(super) async fn an_old_producer_is_refused_after_a_take_over(backend: &mut d
         .expect("it is the producer");
     assert_eq!(append(&*a, old, 2, two).await, fenced);
     assert_eq!(append(&*a, old, 2, one).await, fenced);
+    // Two that build on the same parent build the same block, above all an empty one: it is the new one's all the same.
+    assert_eq!(append(&*a, old, 3, Seq(new.0)).await, fenced);
     let all = b.read(Seq(0), 10).await.expect("readable");
     let blocks: Vec<&LogRecord> = (all.iter().map(|(_, record)| record))
         .filter(|record| matches!(record, LogRecord::Block(_)))

@@ -221,7 +221,7 @@ impl BlockLog for MemoryLog {
         let tip = self.tip(&mut slot).await.map_err(unknown)?;
         if let Some(there) = self.successor(expected).await.map_err(unknown)? {
             return match there.block {
-                Some((theirs, _)) if theirs == id => Ok(there.seq),
+                Some((theirs, _)) if theirs == id && there.epoch == epoch => Ok(there.seq),
                 _ if tip.epoch.epoch != epoch => Err(AppendError::Fenced(tip.epoch)),
                 _ => Err(AppendError::Lost(there.seq)),
             };

@@ -363,7 +363,9 @@ impl BlockLog for NatsLog {
         if size > limit {
             return Err(AppendError::TooLarge { size, limit });
         }
-        let id = id.to_string();
+        // With the epoch: another producer's equal block, as empty ones are, is not ours. The server drops repetitions by id
+        // before it looks at the epoch.
+        let id = format!("{id}:{epoch}");
         within(inner.settle, AppendError::Unknown, async |last| {
             let mut backoff = Backoff::new();
             loop {
