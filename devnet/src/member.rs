@@ -15,7 +15,7 @@ use crate::config::Config;
 use crate::health::Health;
 use crate::node::stop;
 use crate::peers::Peers;
-use actix::Addr;
+use actix::{Addr, Arbiter, ArbiterHandle};
 use alloy_primitives::B256;
 use eyre::{WrapErr, bail};
 use penstock_actors::boot::stored_genesis;
@@ -103,6 +103,8 @@ pub struct Member {
     timetable: Timetable,
     subjects: Subjects,
     pool: Option<Seat<Pool>>,
+    /// Where mempool and extractor run whenever this node leads them.
+    pool_thread: ArbiterHandle,
     scheduler: Option<Seat<Addr<SchedulerActor>>>,
     producer: Option<Addr<ProducerActor>>,
     rpc: Option<ServerHandle>,
@@ -162,6 +164,7 @@ impl Member {
             timetable,
             subjects,
             pool: seat(Role::Mempool),
+            pool_thread: Arbiter::new().handle(),
             scheduler,
             producer,
             rpc,
@@ -278,12 +281,14 @@ impl Member {
         let base = &self.base;
         if role == Role::Mempool {
             let extractor = penstock_actors::extractor::start(
+                &self.pool_thread,
                 ExtractorConfig::new(self.timetable, self.config.inference.credit_limits()),
                 base.transport.clone(),
                 base.chain.head(),
                 base.results.clone(),
             );
             let mempool = penstock_actors::mempool::start(
+                &self.pool_thread,
                 Default::default(),
                 base.transport.clone(),
                 base.chain.clone(),

@@ -10,7 +10,7 @@ use crate::genesis;
 use crate::health::Health;
 use crate::member::LAG_MAX;
 use crate::peers::Peers;
-use actix::Addr;
+use actix::{Addr, Arbiter};
 use penstock_actors::boot::stored_genesis;
 use penstock_actors::chain::ChainHandle;
 use penstock_actors::extractor::{ExtractorActor, ExtractorConfig};
@@ -132,13 +132,16 @@ impl Node {
             results.clone(),
             own,
         );
+        let pool = Arbiter::new().handle();
         let extractor = penstock_actors::extractor::start(
+            &pool,
             ExtractorConfig::new(timetable, config.inference.credit_limits()),
             transport.clone(),
             chain.head(),
             results.clone(),
         );
         let mempool = penstock_actors::mempool::start(
+            &pool,
             Default::default(),
             transport.clone(),
             chain.clone(),

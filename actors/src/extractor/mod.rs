@@ -128,16 +128,16 @@ pub struct ExtractorActor {
     jobs_running: usize,
 }
 
-/// Starts an extractor on its own arbiter.
+/// Starts an extractor: best on the arbiter of its mempool, since they tell each other of every transaction.
 #[must_use]
 pub fn start(
+    on: &ArbiterHandle,
     config: ExtractorConfig,
     transport: Transport,
     head: Arc<ChainHead>,
     results: ResultBook,
 ) -> Addr<ExtractorActor> {
-    let arbiter = Arbiter::new();
-    ExtractorActor::start_in_arbiter(&arbiter.handle(), move |ctx| {
+    ExtractorActor::start_in_arbiter(on, move |ctx| {
         ctx.set_mailbox_capacity(MAILBOX);
         let subjects = Subjects::new(head.spec.chain_id);
         ExtractorActor {

@@ -118,16 +118,17 @@ struct Discarded(Delivery);
 #[rtype(result = "Vec<(PoolTx, bool)>")]
 pub struct Content;
 
-/// Starts a mempool on its own arbiter. It serves submissions once the durable stream is replayed.
+/// Starts a mempool: best on the arbiter of its extractor, since to wake another thread costs more than what a few
+/// transactions ask of either. It serves submissions once the durable stream is replayed.
 #[must_use]
 pub fn start(
+    on: &ArbiterHandle,
     limits: Limits,
     transport: Transport,
     chain: ChainHandle,
     extractor: Addr<ExtractorActor>,
 ) -> Addr<MempoolActor> {
-    let arbiter = Arbiter::new();
-    MempoolActor::start_in_arbiter(&arbiter.handle(), move |ctx| {
+    MempoolActor::start_in_arbiter(on, move |ctx| {
         ctx.set_mailbox_capacity(MAILBOX);
         let head = chain.head();
         let limits = Limits {
