@@ -1,17 +1,13 @@
 //! A transaction on its way through a gateway, where mempools are cut off: it is sent again, and is one all the same.
 
-use penstock::config::{Config, MNEMONIC_DEFAULT};
-use penstock::genesis::genesis;
-use penstock_actors::boot;
 use penstock_actors::chain::chain;
 use penstock_actors::gateway::{self, Gateway, GatewayConfig};
 use penstock_actors::results::ResultBook;
-use penstock_rpc::{DevAccounts, TxSubmitter};
+use penstock_rpc::TxSubmitter;
 use penstock_rules::ids::TxHash;
 use penstock_rules::message::SubmitReply;
 use penstock_rules::tx::Refusal;
-use penstock_store::{Store, StoreConfig};
-use penstock_tests::harness::wallets;
+use penstock_tests::harness::{at_genesis, wallets};
 use penstock_wire::{Subjects, Transport, encode, memory};
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,15 +20,7 @@ struct Bench {
 
 async fn bench() -> Bench {
     let folder = tempfile::tempdir().expect("a folder");
-    let config = StoreConfig {
-        history_blocks: 16,
-        archive: false,
-        ..StoreConfig::default()
-    };
-    let store = Store::open(folder.path().join("store"), config).expect("a store");
-    let accounts = DevAccounts::from_mnemonic(MNEMONIC_DEFAULT, 1).expect("the default mnemonic");
-    let genesis = genesis(&Config::default(), &accounts.addresses(), vec![]);
-    let head = boot::open(&store, &genesis).expect("a chain");
+    let (store, head) = at_genesis(folder.path());
     let (publisher, chain) = chain(head);
     // It lives as long as the process: the gateway follows it.
     std::mem::forget(publisher);

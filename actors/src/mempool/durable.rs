@@ -1,28 +1,31 @@
-//! The durable stream of accepted transactions: read at start, written before a hash is returned, shortened by what left.
+//! The durable stream of accepted transactions: read at start and on, written before a hash is returned, shortened by what left.
 
 use super::recover::{Recovered, recover_items};
 use super::{MempoolActor, account};
 use actix::prelude::*;
-use penstock_rules::ids::Seq;
+use penstock_rules::ids::{Seq, TxHash};
 use penstock_rules::mempool::Event;
 use penstock_wire::QueueError;
 use std::time::Duration;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 /// Items read at once from the durable stream at start.
 const REPLAY_CHUNK: usize = 1_024;
 /// Wait between two attempts to read it while its servers are away.
 const REPLAY_RETRY: Duration = Duration::from_millis(500);
+/// How often the durable stream is looked at for what another mempool accepted. Twice this is how late such a transaction
+/// is at most; a look that finds nothing is one request.
+const LOOK: Duration = Duration::from_millis(500);
 
 /// Transactions of the durable stream, at start.
 #[derive(Message)]
 #[rtype(result = "()")]
 struct Replay(Vec<(Seq, Recovered)>);
 
-/// The durable stream was read to its end.
+/// The durable stream was read to its end: where it goes on.
 #[derive(Message)]
 #[rtype(result = "()")]
-struct Replayed;
+struct Replayed(Seq);
 
 impl MempoolActor {
     /// Reads the durable stream, then opens the door.
@@ -55,9 +58,54 @@ impl MempoolActor {
                     return;
                 }
             }
-            let _ = addr.send(Replayed).await;
+            let _ = addr.send(Replayed(from)).await;
         };
         ctx.spawn(replay.into_actor(self));
+    }
+
+    /// Reads on what others accept. After a partition two mempools lead until one hears of the other, and each answers a
+    /// part of the submissions: what the other one accepted is durable, and nobody else would bring it into a block.
+    fn read_on(&self, mut from: Seq, ctx: &mut Context<Self>) {
+        let (queue, spec, addr) = (
+            self.transport.accepted.clone(),
+            self.head.spec.clone(),
+            ctx.address(),
+        );
+        let read_on = async move {
+            loop {
+                tokio::time::sleep(LOOK).await;
+                let items = match queue.others(from, REPLAY_CHUNK).await {
+                    Ok((items, next)) => {
+                        from = next;
+                        items
+                    }
+                    Err(error) => {
+                        debug!(%error, "what other mempools accepted can't be read now");
+                        continue;
+                    }
+                };
+                if items.is_empty() {
+                    continue;
+                }
+                info!(count = items.len(), "another mempool accepted transactions");
+                let spec = spec.clone();
+                let work = tokio::task::spawn_blocking(move || recover_items(items, &spec));
+                let Ok(batch) = work.await else { return };
+                // The other one may have brought them into a block that gateways do not know of yet. Without this wait
+                // they would hear first that the nonce is used.
+                tokio::time::sleep(LOOK).await;
+                if addr.send(Replay(batch)).await.is_err() {
+                    return;
+                }
+            }
+        };
+        ctx.spawn(read_on.into_actor(self));
+    }
+
+    /// Notes where a transaction stands in the durable stream. It may stand there twice: two mempools accepted it.
+    fn note(&mut self, hash: TxHash, seq: Seq) {
+        let before = self.seqs.insert(hash, seq);
+        self.forgotten.extend(before.filter(|old| *old != seq));
     }
 
     /// Writes what waits, unless a write is on its way: what comes meanwhile is the next one.
@@ -78,7 +126,7 @@ impl MempoolActor {
                     let written = hashes.into_iter().zip(seqs);
                     written
                         .map(|(hash, seq)| {
-                            actor.seqs.insert(hash, seq);
+                            actor.note(hash, seq);
                             Event::Persisted { hash }
                         })
                         .collect()
@@ -115,7 +163,7 @@ impl Handler<Replay> for MempoolActor {
     fn handle(&mut self, Replay(batch): Replay, ctx: &mut Self::Context) {
         let mut events = Vec::with_capacity(batch.len());
         for (seq, Recovered { tx, content }) in batch {
-            self.seqs.insert(tx.hash, seq);
+            self.note(tx.hash, seq);
             events.push(Event::Replayed {
                 account: account(&self.head, tx.sender),
                 tx,
@@ -129,9 +177,10 @@ impl Handler<Replay> for MempoolActor {
 impl Handler<Replayed> for MempoolActor {
     type Result = ();
 
-    fn handle(&mut self, _: Replayed, ctx: &mut Self::Context) {
+    fn handle(&mut self, Replayed(end): Replayed, ctx: &mut Self::Context) {
         info!(transactions = self.machine.len(), "durable stream replayed");
         self.serve(ctx);
         self.serve_discards(ctx);
+        self.read_on(end, ctx);
     }
 }

@@ -1,5 +1,6 @@
 //! A devnet as its users have it: the real binary, a process of its own, spoken to over JSON-RPC.
 
+mod chain;
 pub mod cluster;
 mod contract;
 mod http;
@@ -11,6 +12,7 @@ mod slots;
 pub mod testnet;
 mod wallet;
 
+pub use chain::at_genesis;
 pub use contract::{Number, Probes, Row, artifact, close, float, number, probe, rows};
 pub use http::ask;
 pub use needs::{gpu_is_here, magika, nats_server};
