@@ -75,6 +75,7 @@ if [ -n "${PENSTOCK_BIN:-}" ]; then
   client node hostile.mjs
   client node recorded.mjs
   client node dev.mjs
+  client node anvil.mjs
 fi
 
 if [ "$failed" -gt 0 ] && [ -s "$scratch/log" ]; then
