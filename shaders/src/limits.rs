@@ -19,6 +19,9 @@ pub struct Limits {
     pub weight_words_max: u64,
     /// Words of the arena of one run. 2^25: 128 MiB, as above.
     pub arena_words_max: u64,
+    /// Words of weights, of weights that a device packs a second time, and of the arena, all together. 3 * 2^25: 384 MiB, as
+    /// much for the second as for each of the others. Narrow matrices may take more when they are packed than they have.
+    pub memory_words_max: u64,
     /// Steps of a plan. 65,536: recurrent operators are unrolled in time.
     pub steps_max: usize,
     /// Multiplications of one run at batch 1. 2^37: about 10 s on one core.
@@ -38,6 +41,7 @@ impl Default for Limits {
             string_bytes_max: 1_024,
             weight_words_max: 1 << 25,
             arena_words_max: 1 << 25,
+            memory_words_max: 3 << 25,
             steps_max: 65_536,
             macs_max: 1 << 37,
             batch_max: 64,

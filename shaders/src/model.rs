@@ -4,6 +4,7 @@ use crate::cost;
 use crate::error::LoadError;
 use crate::graph::{Dim, Graph};
 use crate::limits::Limits;
+use crate::memory::Memory;
 use crate::num::Mode;
 use crate::onnx::Fixed;
 use crate::ops::Refused;
@@ -58,12 +59,8 @@ pub struct Report {
     pub operators: BTreeMap<String, usize>,
     /// Kernels of a run at batch 1, with how often each runs.
     pub kernels: BTreeMap<&'static str, usize>,
-    /// Words of prepared weights.
-    pub weight_words: usize,
-    /// Words that a GPU whose kernels broadcast takes beside them: some of the weights again, packed.
-    pub packed_words: u64,
-    /// Words of the arena at batch 1.
-    pub arena_words: u32,
+    /// Memory at batch 1.
+    pub memory: Memory,
     /// Multiplications at batch 1.
     pub macs: u64,
 }
@@ -238,9 +235,7 @@ impl Model {
         Some(Report {
             operators,
             kernels,
-            weight_words: self.pool.words.len(),
-            packed_words: crate::gpu::packed_words(&plan),
-            arena_words: plan.arena_words,
+            memory: Memory::of(&plan, self.pool.words.len() as u64),
             macs: plan.macs,
         })
     }

@@ -172,6 +172,7 @@ fn light_models_pass() {
         elements_max: 1 << 28,
         weight_words_max: 1 << 29,
         arena_words_max: 1 << 28,
+        memory_words_max: 1 << 31,
         ..Limits::default()
     };
     let folder = root.join("light");

@@ -136,10 +136,10 @@ fn inspect(file: &Path) -> eyre::Result<()> {
     println!("mode      {}", loaded.model.mode().name());
     if let Some(report) = loaded.model.report() {
         println!(
-            "memory    {} bytes of weights, {} more where a GPU packs them, {} bytes of work at batch 1",
-            4 * report.weight_words,
-            4 * report.packed_words,
-            4 * u64::from(report.arena_words)
+            "memory    {} bytes of weights, up to {} more where they are packed, {} bytes of work at batch 1",
+            4 * report.memory.weights,
+            4 * report.memory.packed,
+            4 * report.memory.arena
         );
         println!("products  {} at batch 1", report.macs);
         for (kernel, count) in &report.kernels {

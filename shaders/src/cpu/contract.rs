@@ -8,7 +8,7 @@ use crate::cpu::dot;
 use crate::cpu::kernel::{self, Cut, Form, LANES, Packed, Side, TILE_LANES, for_each_form};
 use crate::cpu::rows::inside;
 use crate::num::{Exponent, Width};
-use crate::plan::{Buffer, Contract, Conv, Kind, Space};
+use crate::plan::{Buffer, Contract, Conv, Kind, Plan, Space, Step};
 use std::collections::BTreeMap;
 use std::ops::Range;
 
@@ -42,6 +42,46 @@ impl Kept {
             packed
         })
     }
+}
+
+/// Words of a plan's weights when they are packed, on a processor that has tiles.
+pub(crate) fn packed_words(plan: &Plan) -> u64 {
+    let mut packs = BTreeMap::new();
+    for step in &plan.steps {
+        // Where the weights stand, how many operands are packed of them, and the rows and values of each.
+        let (weights, side, width, count, size) = match step {
+            Step::Contract(step) => {
+                let moves = step
+                    .batch
+                    .iter()
+                    .zip(&step.b.batch)
+                    .filter(|(_, rows)| **rows > 0);
+                let count = moves.map(|(&extent, _)| u64::from(extent)).product();
+                (&step.b.q, Side::Panels, step.width, count, [step.n, step.k])
+            }
+            Step::Conv(step) => {
+                let depth = step.weight_q.len / (step.groups * step.cout);
+                let count = u64::from(step.groups);
+                (
+                    &step.weight_q,
+                    Side::Rows,
+                    step.width,
+                    count,
+                    [step.cout, depth],
+                )
+            }
+            _ => continue,
+        };
+        if weights.space == Space::Weights {
+            let cut = cut_of(width);
+            let words = Packed::words_of(cut, side, size.map(|s| s as usize)) as u64;
+            packs.insert(
+                (weights.offset, size, side, cut),
+                words.saturating_mul(count),
+            );
+        }
+    }
+    packs.values().sum()
 }
 
 /// Memory of a contraction.

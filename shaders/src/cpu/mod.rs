@@ -23,6 +23,7 @@ use crate::num::float::environment_is_ieee;
 use crate::plan::{Buffer, Plan, Space, Step};
 use arena::{Words, split};
 use contract::Kept;
+pub(crate) use contract::packed_words;
 use kernel::Form;
 use penstock_rules::ids::ModelHash;
 use std::collections::BTreeMap;

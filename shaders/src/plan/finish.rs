@@ -1,5 +1,6 @@
 //! From pending steps to a plan: programs joined, dimensions merged, places given.
 
+use crate::memory::Memory;
 use crate::plan::alloc::Arena;
 use crate::plan::build::{Builder, Pending, Ref, Refuse, Result};
 use crate::plan::prepared::align;
@@ -74,7 +75,7 @@ impl Builder<'_> {
             buffer.offset += base;
             buffer
         };
-        Ok(Plan {
+        let plan = Plan {
             inputs: slots,
             outputs: found.into_iter().map(place_output).collect(),
             output_shapes: outputs.iter().map(|t| t.dims.clone()).collect(),
@@ -83,7 +84,16 @@ impl Builder<'_> {
             steps,
             macs: self.macs,
             touched: self.touched,
-        })
+        };
+        let memory = Memory::of(&plan, self.access.pool().words.len() as u64);
+        if memory.words() > self.limits.memory_words_max {
+            return Err(Refuse::Limit {
+                what: "words of weights, packed weights and the arena",
+                found: memory.words(),
+                limit: self.limits.memory_words_max,
+            });
+        }
+        Ok(plan)
     }
 }
 

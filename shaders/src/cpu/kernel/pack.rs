@@ -80,6 +80,18 @@ impl Packed {
         self.parts() * self.part_words()
     }
 
+    /// Words of an operand of so many rows of so many values.
+    pub(crate) fn words_of(cut: Cut, side: Side, [rows, depth]: [usize; 2]) -> usize {
+        let planned = Self {
+            cut,
+            side,
+            rows,
+            depth,
+            words: Words::default(),
+        };
+        planned.len()
+    }
+
     fn len(&self) -> usize {
         match self.side {
             Side::Rows => self.rows * self.stride(),
