@@ -19,11 +19,15 @@ fn shift_sticky(x: u32, n: u32) -> u32 {
   return kept | select(0u, 1u, (kept << within) != x);
 }
 
+// A significand whose leading one is at bit 30, rounded to 24 bits, ties to even.
+fn rounded(significand: u32) -> u32 {
+  return (significand + 0x3fu + ((significand >> 7u) & 1u)) >> 7u;
+}
+
 // Rounds and packs a significand whose leading one is at bit 30, with its biased exponent less one, which is not negative.
 // The hidden bit then adds the one, and a carry out of rounding adds another. Of exponent 0 it may lack the leading one.
 fn round_pack_within(sign: u32, exponent: u32, significand: u32) -> u32 {
-  let rounded = (significand + 0x3fu + ((significand >> 7u) & 1u)) >> 7u;
-  let packed = (min(exponent, 254u) << 23u) + rounded;
+  let packed = (min(exponent, 254u) << 23u) + rounded(significand);
   return sign | select(packed, INFINITY, exponent > 253u);
 }
 
@@ -85,34 +89,59 @@ fn f_parts(magnitude: u32) -> Parts {
   );
 }
 
-fn f_mul(a: u32, b: u32) -> u32 {
-  let sign = (a ^ b) & SIGN;
-  let x = a & MAGNITUDE;
-  let y = b & MAGNITUDE;
-  let p = f_parts(x);
-  let q = f_parts(y);
-  // 24 by 24 bits from halves of 12: the product is high * 2^24 + middle * 2^12 + the lower 12 bits of low.
-  let pl = p.mantissa & 0xfffu;
-  let ph = p.mantissa >> 12u;
-  let ql = q.mantissa & 0xfffu;
-  let qh = q.mantissa >> 12u;
+// The product of two mantissas with leading ones at bit 23: its leading one at bit 29 or 30, the bits below as a sticky one.
+// 24 by 24 bits from halves of 12: high * 2^24 + middle * 2^12 + the lower 12 bits of low.
+fn mantissa_product(p: u32, q: u32) -> u32 {
+  let pl = p & 0xfffu;
+  let ph = p >> 12u;
+  let ql = q & 0xfffu;
+  let qh = q >> 12u;
   let low = pl * ql;
   let middle = ph * ql + pl * qh + (low >> 12u);
   let lost = (middle & 0x1fu) | (low & 0xfffu);
-  // The leading one is at bit 46 or 47 of the product, hence at 29 or 30 here.
-  let top = (((ph * qh) << 7u) + (middle >> 5u)) | select(0u, 1u, lost != 0u);
+  return (((ph * qh) << 7u) + (middle >> 5u)) | select(0u, 1u, lost != 0u);
+}
+
+fn f_mul(a: u32, b: u32) -> u32 {
+  let sign = (a ^ b) & SIGN;
+  let x = min(a & MAGNITUDE, b & MAGNITUDE);
+  let y = max(a & MAGNITUDE, b & MAGNITUDE);
+  // Where the larger is subnormal, the product is zero whatever its mantissa is taken for.
+  let p = f_parts(x);
+  let top = mantissa_product(p.mantissa, (y & MANTISSA) | HIDDEN);
   let left = select(0u, 1u, top < 0x40000000u);
-  let finite = round_pack(sign, p.exponent + q.exponent - 127 - i32(left), top << left);
-  let zero = x == 0u || y == 0u;
+  let finite = round_pack(sign, p.exponent + i32(y >> 23u) - 127 - i32(left), top << left);
+  let zero = x == 0u;
   let result = select(finite, sign, zero);
-  let special = x >= INFINITY || y >= INFINITY;
-  let invalid = x > INFINITY || y > INFINITY || zero;
-  return select(result, select(sign | INFINITY, NAN, invalid), special);
+  return select(result, select(sign | INFINITY, NAN, zero || y > INFINITY), y >= INFINITY);
 }
 
 // a * b + c, rounded twice.
 fn f_mad(a: u32, b: u32, c: u32) -> u32 {
   return f_add(f_mul(a, b), c);
+}
+
+// a * b of normal numbers whose product is normal: a third less than f_mul.
+fn f_mul_normal(a: u32, b: u32) -> u32 {
+  let top = mantissa_product((a & MANTISSA) | HIDDEN, (b & MANTISSA) | HIDDEN);
+  let left = select(0u, 1u, top < 0x40000000u);
+  let exponents = (a & INFINITY) + (b & INFINITY) - ((127u + left) << 23u);
+  return ((a ^ b) & SIGN) | (exponents + rounded(top << left));
+}
+
+// a + b where the larger is normal, the smaller normal or too small to change it, and the sum normal or zero.
+fn f_add_normal(a: u32, b: u32) -> u32 {
+  let swapped = (a & MAGNITUDE) < (b & MAGNITUDE);
+  let x = select(a, b, swapped);
+  let y = select(b, a, swapped);
+  let exponent = (x >> 23u) & 0xffu;
+  let mx = ((x & MANTISSA) | HIDDEN) << 6u;
+  let my = ((y & MANTISSA) | HIDDEN) << 6u;
+  let shifted = shift_sticky(my, exponent - ((y >> 23u) & 0xffu));
+  let sum = select(mx + shifted, mx - shifted, ((x ^ y) & SIGN) != 0u);
+  let left = countLeadingZeros(sum | 1u) - 1u;
+  let packed = ((exponent - left) << 23u) + rounded(sum << left);
+  return select((x & SIGN) | packed, 0u, sum == 0u);
 }
 
 fn f_div(a: u32, b: u32) -> u32 {
