@@ -4,7 +4,7 @@
 // changes, so that neighbours read neighbouring vectors.
 //
 // Libraries:   float, fixed, step, operands, broadcast
-// Layout:      params as in lib/operands, 13 vectors of a packed matrix at one k, 14 vectors of a packed matrix;
+// Layout:      params as in lib/operands, 13 vectors of a packed matrix at one k (or two), 14 vectors of a packed matrix;
 //              a work item is a tile of ROWS by LANES * FOURS * 4 results, columns fastest, then rows, then batches
 // Dispatch:    one workgroup per work item
 // Overrides:   ROWS of a tile, 1, 2, 4 or 8; PACKED, whether the right operand is; A_SPACE and B_SPACE of lib/operands;
@@ -16,6 +16,20 @@ override PACKED: u32 = 0u;
 
 const PACKED_FOURS: u32 = 13u;
 const PACKED_MATRIX: u32 = 14u;
+
+// Four columns at an even k and the one behind it, zeros behind the last.
+fn pair_at(four: u32, columns: vec4<u32>, k: u32, last: u32) -> Pair {
+  if (PACKED != 0u) {
+    return packed_pair(four, params[PACKED_FOURS], k);
+  }
+  let odd = select(vec4<i32>(), columns_at(columns, min(k + 1u, last)), vec4<bool>(k < last));
+  return Pair(select(vec4<i32>(), columns_at(columns, min(k, last)), vec4<bool>(k <= last)), odd);
+}
+
+fn columns_at(columns: vec4<u32>, k: u32) -> vec4<i32> {
+  let at = columns + k;
+  return bitcast<vec4<i32>>(vec4<u32>(b_word(at.x), b_word(at.y), b_word(at.z), b_word(at.w)));
+}
 
 @compute @workgroup_size(LANES)
 fn main(
@@ -46,7 +60,8 @@ fn main(
   // and are not stored.
   let mine = lane % BROADCAST;
   let a_at = params[A] + (rows.x + min(row + mine % ROWS, m - 1u)) * k_all;
-  let a_k = mine / ROWS;
+  // Two broadcasts a round: of even elements, and of those behind them.
+  let a_k = 2u * (mine / ROWS);
   let steps = BROADCAST / ROWS;
   var four_at: array<u32, 2>;
   var column_at: array<vec4<u32>, 2>;
@@ -57,22 +72,16 @@ fn main(
     column_at[f] = params[B] + columns * k_all;
   }
   var sums: array<Sums, 16>;
-  for (var start = 0u; start < k_all; start += steps) {
-    let last = k_all - 1u;
-    var a = broadcast(bitcast<i32>(a_word(a_at + min(start + a_k, last))));
+  let last = k_all - 1u;
+  for (var start = 0u; start < k_all; start += 2u * steps) {
+    var even = broadcast(bitcast<i32>(a_word(a_at + min(start + a_k, last))));
+    var odd = broadcast(bitcast<i32>(a_word(a_at + min(start + a_k + 1u, last))));
     for (var step = 0u; step < steps; step++) {
-      let k = start + step;
       for (var f = 0u; f < FOURS; f++) {
-        var b: vec4<i32>;
-        if (PACKED != 0u) {
-          b = bitcast<vec4<i32>>(packed[four_at[f] + k * params[PACKED_FOURS]]);
-        } else {
-          let at = column_at[f] + min(k, last);
-          let words = vec4<u32>(b_word(at.x), b_word(at.y), b_word(at.z), b_word(at.w));
-          b = select(vec4<i32>(), bitcast<vec4<i32>>(words), vec4<bool>(k <= last));
-        }
+        let b = pair_at(four_at[f], column_at[f], start + 2u * step, last);
         for (var i = 0u; i < ROWS; i++) {
-          sums[i * FOURS + f] = sums_add(sums[i * FOURS + f], b, a[step * ROWS + i]);
+          let element = step * ROWS + i;
+          sums[i * FOURS + f] = sums_add(sums[i * FOURS + f], b, even[element], odd[element]);
         }
       }
     }

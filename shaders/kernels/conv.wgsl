@@ -78,18 +78,12 @@ fn main(@builtin(global_invocation_id) global: vec3<u32>, @builtin(num_workgroup
       );
       let w = digits4(bitcast<vec4<i32>>(words));
       for (var p = 0u; p < 4u; p++) {
-        let at = origin[p] + vec3<i32>(offset * dilation);
-        let inside = window_inside(at, input);
-        let element = (u32(at.x) * input.y + u32(at.y)) * input.z + u32(at.z);
-        let word = arena[plane_at + select(0u, element, inside)];
-        let q = select(0, bitcast<i32>(word), inside);
+        let q = plane_word(plane_at, origin[p] + vec3<i32>(offset * dilation), input);
         sums[p] = sums_add(sums[p], w, upper_digit(q), lower_digit(q));
       }
-      let next = window_next(offset, kernel);
-      // Behind the last element of a window comes the next channel's plane.
-      let carry = next.x == kernel.x;
-      offset = select(next, vec3<u32>(), vec3<bool>(carry));
-      plane_at += select(0u, plane, carry);
+      let next = window_step(offset, kernel);
+      offset = next.xyz;
+      plane_at += select(0u, plane, next.w != 0u);
     }
     for (var p = 0u; p < 4u; p++) {
       totals[p] = totals_add_chunk(totals[p], sums[p]);

@@ -63,23 +63,22 @@ fn main(
   var sums: array<Sums, 16>;
   var offset = vec3<u32>();
   var plane_at = params[INPUT] + image * channels_in * plane;
-  for (var t = 0u; t < taps; t++) {
-    let at = origin + vec3<i32>(offset * dilation);
-    let inside = window_inside(at, input);
-    let element = (u32(at.x) * input.y + u32(at.y)) * input.z + u32(at.z);
-    let word = arena[plane_at + select(0u, element, inside)];
-    var a = broadcast(select(0, bitcast<i32>(word), inside));
+  // Two elements of a window a round, so that products come in pairs. Where their number is odd, the one behind the last
+  // meets weights of zero.
+  for (var t = 0u; t < taps; t += 2u) {
+    var even = broadcast(plane_word(plane_at, origin + vec3<i32>(offset * dilation), input));
+    let second = window_step(offset, kernel);
+    plane_at += select(0u, plane, second.w != 0u && t + 1u < taps);
+    var odd = broadcast(plane_word(plane_at, origin + vec3<i32>(second.xyz * dilation), input));
     for (var f = 0u; f < FOURS; f++) {
-      let b = bitcast<vec4<i32>>(packed[four_at[f] + t * params[PACKED_FOURS]]);
+      let b = packed_pair(four_at[f], params[PACKED_FOURS], t);
       for (var p = 0u; p < BROADCAST; p++) {
-        sums[p * FOURS + f] = sums_add(sums[p * FOURS + f], b, a[p]);
+        sums[p * FOURS + f] = sums_add(sums[p * FOURS + f], b, even[p], odd[p]);
       }
     }
-    let next = window_next(offset, kernel);
-    // Behind the last element of a window comes the next channel's plane.
-    let carry = next.x == kernel.x;
-    offset = select(next, vec3<u32>(), vec3<bool>(carry));
-    plane_at += select(0u, plane, carry);
+    let third = window_step(second.xyz, kernel);
+    offset = third.xyz;
+    plane_at += select(0u, plane, third.w != 0u);
   }
 
   let input_exponent = arena[params[INPUT_EXPONENT] + image];

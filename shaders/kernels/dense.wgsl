@@ -72,10 +72,10 @@ fn main(
   for (var start = 0u; start <= last; start += steps) {
     let x = arena[x_row + min(start + x_k, last) * params[X_ELEMENT]];
     var a = broadcast(quantise(x, exponent, params[DROPPED], i32(params[MOST])));
-    for (var step = 0u; step < steps; step++) {
-      let b = bitcast<vec4<i32>>(packed[four + (start + step) * params[PACKED_FOURS]]);
+    for (var step = 0u; step < steps; step += 2u) {
+      let b = packed_pair(four, params[PACKED_FOURS], start + step);
       for (var i = 0u; i < ROWS; i++) {
-        sums[i] = sums_add(sums[i], b, a[step * ROWS + i]);
+        sums[i] = sums_add(sums[i], b, a[step * ROWS + i], a[(step + 1u) * ROWS + i]);
       }
     }
   }

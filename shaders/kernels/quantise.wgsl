@@ -19,23 +19,8 @@ fn main(
   if (row >= params[1]) {
     return;
   }
-  let columns = params[COLUMNS];
-  let dims = params[DIMS_ALL];
-  let first = view_at(INPUT, DIMS, dims, row * columns);
-  let distance = params[INPUT + 2u + dims];
-  var mine = 0u;
-  for (var c = lane; c < columns; c += WORKGROUP) {
-    mine = max(mine, element(row, c, first, distance) & MAGNITUDE);
-  }
   // The largest magnitude by integer maximum: no order matters.
-  atomicMax(&most, mine);
+  atomicMax(&most, row_largest(row, lane, WORKGROUP));
   workgroupBarrier();
-  let exponent = row_exponent(atomicLoad(&most));
-  for (var c = lane; c < columns; c += WORKGROUP) {
-    let q = quantise(element(row, c, first, distance), exponent, params[DROPPED], i32(params[MOST]));
-    arena[params[OUT_Q] + row * columns + c] = bitcast<u32>(q);
-  }
-  if (lane == 0u) {
-    arena[params[OUT_EXPONENT] + row] = exponent;
-  }
+  quantise_row(row, lane, WORKGROUP, atomicLoad(&most));
 }

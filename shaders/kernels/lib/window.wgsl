@@ -1,6 +1,7 @@
 // Geometry of a sliding window over three spatial dimensions, in a parameter block from word WINDOW on: input extents,
 // output extents, window extents, strides, dilations, and padding before and behind, three words each.
 // Reference: src/plan/steps.rs (Window).
+// Needs step.wgsl.
 
 const WINDOW: u32 = 16u;
 
@@ -26,6 +27,20 @@ fn window_next(offset: vec3<u32>, extents: vec3<u32>) -> vec3<u32> {
   return vec3<u32>(offset.x + select(0u, 1u, carry_y), select(y, 0u, carry_y), select(z, 0u, carry));
 }
 
+// The element behind this one in the windows of neighbouring planes, and 1 where it is the next plane's first, else 0.
+fn window_step(offset: vec3<u32>, extents: vec3<u32>) -> vec4<u32> {
+  let next = window_next(offset, extents);
+  let carry = next.x == extents.x;
+  return vec4<u32>(select(next, vec3<u32>(), vec3<bool>(carry)), select(0u, 1u, carry));
+}
+
 fn window_inside(at: vec3<i32>, extents: vec3<u32>) -> bool {
   return all(at >= vec3<i32>()) && all(at < vec3<i32>(extents));
+}
+
+// An element of the plane of these extents that begins at a word of the arena; zero outside.
+fn plane_word(plane_at: u32, at: vec3<i32>, extents: vec3<u32>) -> i32 {
+  let inside = window_inside(at, extents);
+  let element = (u32(at.x) * extents.y + u32(at.y)) * extents.z + u32(at.z);
+  return select(0, bitcast<i32>(arena[plane_at + select(0u, element, inside)]), inside);
 }

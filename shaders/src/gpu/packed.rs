@@ -1,15 +1,19 @@
 //! Right operands that never change, packed once per device: as kernels with broadcasts read them, four columns side by side
 //! for each `k` (`kernels/lib/broadcast.wgsl`).
 
+use crate::num::Width;
 use crate::plan::{Contract, Conv, Plan, Space, Step};
 use std::collections::BTreeSet;
 
 /// Columns of a vector.
 const FOUR: u32 = 4;
 
-/// Depths are filled up with zeros to a multiple of this: elements of rows that are broadcast at a time, `BROADCAST` of
-/// `lib/broadcast.wgsl`.
+/// Elements of rows that are broadcast at a time, `BROADCAST` of `lib/broadcast.wgsl`.
 pub const BROADCAST: u32 = 8;
+
+/// Depths are filled up with zeros to a multiple of this: elements of one row that are broadcast in a round, which has two
+/// broadcasts.
+const DEPTH_STEP: u32 = 2 * BROADCAST;
 
 /// Matrices among a model's weights that are packed alike.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -22,6 +26,8 @@ pub struct Pack {
     n: u32,
     /// Elements of a row.
     k: u32,
+    /// Whether they have at most 16 bits: then two of a row stand in one word.
+    narrow: bool,
 }
 
 impl Pack {
@@ -38,6 +44,7 @@ impl Pack {
             matrices: rows / contract.n,
             n: contract.n,
             k: contract.k,
+            narrow: contract.width != Width::Bits24,
         };
         (contract.b.q.space == Space::Weights && whole && rows.is_multiple_of(contract.n))
             .then_some(pack)
@@ -50,18 +57,24 @@ impl Pack {
             matrices: conv.groups,
             n: conv.cout,
             k: conv.weight_q.len / (conv.groups * conv.cout),
+            narrow: conv.width != Width::Bits24,
         };
         (conv.weight_q.space == Space::Weights).then_some(pack)
     }
 
-    /// Vectors of all columns at one `k`.
+    /// Vectors of all columns at one `k`, or at two of narrow ones.
     pub const fn fours(&self) -> u32 {
         self.n.div_ceil(FOUR)
     }
 
     /// Vectors of a matrix.
     pub const fn matrix(&self) -> u32 {
-        self.fours() * self.k.next_multiple_of(BROADCAST)
+        self.fours() * self.k.next_multiple_of(DEPTH_STEP) / self.elements()
+    }
+
+    /// Elements of a row in a word.
+    const fn elements(&self) -> u32 {
+        if self.narrow { 2 } else { 1 }
     }
 
     /// Words of all matrices.
@@ -79,7 +92,11 @@ impl Pack {
         for (out, rows) in out.chunks_exact_mut(matrix).zip(rows.chunks_exact(n * k)) {
             for (column, row) in rows.chunks_exact(k).enumerate() {
                 for (at, &word) in row.iter().enumerate() {
-                    out[at * width + column] = word;
+                    if self.narrow {
+                        out[at / 2 * width + column] |= (word & 0xffff) << (at % 2 * 16);
+                    } else {
+                        out[at * width + column] = word;
+                    }
                 }
             }
         }
@@ -112,14 +129,15 @@ mod tests {
             matrices: 2,
             n: 5,
             k: 3,
+            narrow: false,
         };
         let weights: Vec<u32> = (0..3 + 2 * 5 * 3).collect();
         let packed = pack.packed(&weights);
         assert_eq!(packed.len() as u64, pack.words());
         for matrix in 0..2 {
-            for k in 0..8 {
+            for k in 0..16 {
                 for column in 0..8 {
-                    let found = packed[(matrix * 8 + k) * 8 + column];
+                    let found = packed[(matrix * 16 + k) * 8 + column];
                     let expect = match (k, column) {
                         (0..3, 0..5) => 3 + (matrix * 5 + column) * 3 + k,
                         _ => 0,
@@ -128,5 +146,24 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn two_narrow_values_of_a_row_share_a_word() {
+        let pack = Pack {
+            offset: 1,
+            matrices: 1,
+            n: 2,
+            k: 3,
+            narrow: true,
+        };
+        let weights = [9, -1, 2, -32_767, 4, 32_767, 6].map(|q: i32| q as u32);
+        let packed = pack.packed(&weights);
+        assert_eq!(packed.len() as u64, pack.words());
+        assert_eq!(
+            packed[..8],
+            [0x0002_ffff, 0x7fff_0004, 0, 0, 0x8001, 6, 0, 0]
+        );
+        assert!(packed[8..].iter().all(|&word| word == 0));
     }
 }

@@ -1,12 +1,12 @@
 //! Contractions and convolutions whose rows are broadcast within a subgroup (`kernels/lib/broadcast.wgsl`).
 
-use super::contract::{narrow, one_space};
-use super::{Override, Work, count, fits, window_words};
+use super::contract::{contract_block, conv_block, narrow, one_space};
+use super::{Override, Work, count, fits};
 use crate::error::PrepareError;
 use crate::gpu::kernels::Kernel;
 use crate::gpu::packed::{BROADCAST, Pack};
 use crate::num::Width;
-use crate::plan::{Contract, Conv, Kind, RANK_MAX, Space};
+use crate::plan::{Contract, Conv, RANK_MAX, Space};
 
 /// Most invocations of a workgroup: more columns than that are tiles of their own.
 const LANES_MAX: u32 = 64;
@@ -49,28 +49,15 @@ pub(super) fn contract(contract: &Contract, subgroup: u32) -> Result<Work, Prepa
     let mut work = Work::new(Kernel::ContractBroadcast, overrides, tiles, cost)?;
     work.items_per_group = 1;
     work.pack = pack;
-    // A round for each broadcast, and for each row's element in it.
+    // A round for each two broadcasts, and for each row's element in one of them.
     let steps = u64::from(BROADCAST / rows);
-    work.rounds = k.div_ceil(steps) * (1 + steps) + 16;
-    let header = [
-        contract.m,
-        contract.n,
-        contract.k,
-        a.q.offset,
-        a.exponent.offset,
-        b.q.offset,
-        b.exponent.offset,
-        contract.out.offset,
-        contract.batch.len() as u32,
-        2 * contract.width.unit() as u32,
-        u32::from(contract.out.kind != Kind::F32),
+    work.rounds = k.div_ceil(2 * steps) * (1 + steps) + 16;
+    contract_block(&mut work, contract);
+    let layout = [
         pack.map_or(1, |pack| pack.fours()),
         pack.map_or(0, |pack| pack.matrix()),
     ];
-    work.set(2, header);
-    work.set(16, contract.batch.iter().copied());
-    work.set(24, a.batch.iter().copied());
-    work.set(32, b.batch.iter().copied());
+    work.set(13, layout);
     Ok(work)
 }
 
@@ -98,22 +85,8 @@ pub(super) fn conv(conv: &Conv, subgroup: u32) -> Result<Option<Work>, PrepareEr
     let mut work = Work::new(Kernel::ConvBroadcast, overrides, tiles, cost)?;
     work.items_per_group = 1;
     work.pack = Some(pack);
-    work.rounds = taps + 16;
-    let header = [
-        conv.groups,
-        conv.cin,
-        conv.cout,
-        conv.input_q.offset,
-        conv.input_exponent.offset,
-        conv.weight_q.offset,
-        conv.weight_exponent.offset,
-        conv.out.offset,
-        2 * conv.width.unit() as u32,
-        u32::from(conv.out.kind != Kind::F32),
-        pack.fours(),
-        pack.matrix(),
-    ];
-    work.set(2, header);
-    work.set(16, window_words(&conv.window));
+    work.rounds = taps.div_ceil(2) + 16;
+    conv_block(&mut work, conv);
+    work.set(12, [pack.fours(), pack.matrix()]);
     Ok(Some(work))
 }

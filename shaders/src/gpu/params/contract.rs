@@ -36,6 +36,45 @@ const SHARED_SLAB: u64 = 16;
 /// Products whose digits are summed in 32 bits: `CHUNK` of `lib/tile.wgsl`.
 const CHUNK: u64 = 128;
 
+/// Writes what all kernels of contractions read (`lib/operands.wgsl`).
+pub(super) fn contract_block(work: &mut Work, contract: &Contract) {
+    let header = [
+        contract.m,
+        contract.n,
+        contract.k,
+        contract.a.q.offset,
+        contract.a.exponent.offset,
+        contract.b.q.offset,
+        contract.b.exponent.offset,
+        contract.out.offset,
+        contract.batch.len() as u32,
+        2 * contract.width.unit() as u32,
+        u32::from(contract.out.kind != Kind::F32),
+    ];
+    work.set(2, header);
+    work.set(16, contract.batch.iter().copied());
+    work.set(24, contract.a.batch.iter().copied());
+    work.set(32, contract.b.batch.iter().copied());
+}
+
+/// Writes what all kernels of convolutions read (`conv.wgsl`).
+pub(super) fn conv_block(work: &mut Work, conv: &Conv) {
+    let header = [
+        conv.groups,
+        conv.cin,
+        conv.cout,
+        conv.input_q.offset,
+        conv.input_exponent.offset,
+        conv.weight_q.offset,
+        conv.weight_exponent.offset,
+        conv.out.offset,
+        2 * conv.width.unit() as u32,
+        u32::from(conv.out.kind != Kind::F32),
+    ];
+    work.set(2, header);
+    work.set(16, window_words(&conv.window));
+}
+
 /// A contraction, by one of the schedules that do not broadcast.
 pub(super) fn contract_work(contract: &Contract, schedule: Schedule) -> Result<Work, PrepareError> {
     fits(
@@ -80,23 +119,7 @@ pub(super) fn contract_work(contract: &Contract, schedule: Schedule) -> Result<W
         Schedule::Shared => k.div_ceil(SHARED_SLAB) * (SHARED_SLAB + 5),
         Schedule::Split => k.div_ceil(u64::from(WORKGROUP)) + 2 * k.div_ceil(CHUNK) + 32,
     };
-    let header = [
-        contract.m,
-        contract.n,
-        contract.k,
-        contract.a.q.offset,
-        contract.a.exponent.offset,
-        contract.b.q.offset,
-        contract.b.exponent.offset,
-        contract.out.offset,
-        contract.batch.len() as u32,
-        2 * contract.width.unit() as u32,
-        u32::from(contract.out.kind != Kind::F32),
-    ];
-    work.set(2, header);
-    work.set(16, contract.batch.iter().copied());
-    work.set(24, contract.a.batch.iter().copied());
-    work.set(32, contract.b.batch.iter().copied());
+    contract_block(&mut work, contract);
     Ok(work)
 }
 
@@ -119,19 +142,6 @@ pub(super) fn conv_work(conv: &Conv) -> Result<Work, PrepareError> {
         taps * 64,
     )?;
     work.rounds = taps + 2 * taps.div_ceil(CHUNK);
-    let header = [
-        conv.groups,
-        conv.cin,
-        conv.cout,
-        conv.input_q.offset,
-        conv.input_exponent.offset,
-        conv.weight_q.offset,
-        conv.weight_exponent.offset,
-        conv.out.offset,
-        2 * conv.width.unit() as u32,
-        u32::from(conv.out.kind != Kind::F32),
-    ];
-    work.set(2, header);
-    work.set(16, window_words(&conv.window));
+    conv_block(&mut work, conv);
     Ok(work)
 }
