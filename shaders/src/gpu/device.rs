@@ -349,13 +349,21 @@ impl Device {
         pipeline
     }
 
-    /// A map's pipeline of its own, where there is room for one.
-    fn program(&mut self, step: &Step) -> Option<Variant> {
-        let Step::Map(map) = step else {
-            return None;
+    /// A map's pipeline of its own, or that of a copy that is a map, where there is room for one.
+    fn program(&mut self, step: &Step) -> Result<Option<Work>, PrepareError> {
+        let moved = match step {
+            Step::Copy(copy) => programs::moved(copy).map(Step::Map),
+            _ => None,
         };
-        let variant = programs::variant(map)?;
-        self.room(&variant).then_some(variant)
+        let step = moved.as_ref().unwrap_or(step);
+        let Step::Map(map) = step else {
+            return Ok(None);
+        };
+        let Some(variant) = programs::variant(map).filter(|variant| self.room(variant)) else {
+            return Ok(None);
+        };
+        let work = params::work(step, &self.table)?;
+        Ok(Some(Work { variant, ..work }))
     }
 
     /// Whether a program has a pipeline of its own, or gets one now.
@@ -390,10 +398,10 @@ impl Device {
 
     /// How a step is run here. What would loop for too long in one invocation is split, or refused.
     fn work(&mut self, step: &Step) -> Result<Work, PrepareError> {
-        let mut work = params::work(step, &self.table)?;
-        if let Some(variant) = self.program(step) {
-            work.variant = variant;
-        }
+        let mut work = match self.program(step)? {
+            Some(work) => work,
+            None => params::work(step, &self.table)?,
+        };
         if let Some(pack) = work.pack
             && 4 * pack.words() > self.binding_bytes_max()
         {

@@ -203,27 +203,21 @@ fn reduce_work(reduce: &Reduce) -> Result<Work, PrepareError> {
     let columns = count(&reduce.cols);
     let tree =
         reduce.input.kind == Kind::F32 && matches!(reduce.op, ReduceOp::Sum | ReduceOp::Prod);
+    let flat = ("FLAT", u32::from(cols.len() == 1));
     let (kernel, overrides) = if tree {
-        (
-            Kernel::Fold,
-            vec![
-                ("PRODUCT", u32::from(reduce.op == ReduceOp::Prod)),
-                ("FLAT", u32::from(cols.len() == 1)),
-            ],
-        )
+        let product = u32::from(reduce.op == ReduceOp::Prod);
+        (Kernel::Fold, vec![("PRODUCT", product), flat])
     } else {
-        (Kernel::Pick, vec![])
+        let kind = reduce.input.kind as u32;
+        (
+            Kernel::Pick,
+            vec![("KIND", kind), ("FOLD", reduce.op as u32), flat],
+        )
     };
     let mut work = Work::new(kernel, overrides, count(&reduce.rows), columns * 100)?;
     // Each column is found by a walk over the dimensions.
     work.rounds = columns * (1 + dims.len() as u64) + 2 * columns.div_ceil(512);
-    let header = [
-        dims.len() as u32,
-        columns as u32,
-        reduce.out.offset,
-        reduce.input.kind as u32,
-        reduce.op as u32,
-    ];
+    let header = [dims.len() as u32, columns as u32, reduce.out.offset];
     work.set(2, header);
     work.set(8, dims);
     let input = View {

@@ -7,7 +7,9 @@
 
 use super::kernels::Kernel;
 use super::params::{Override, Variant, special};
-use crate::plan::{Arg, Kind, LOADS_MAX, Map, Space, View};
+use crate::plan::{
+    Arg, Buffer, Copy, Instr, Kind, LOADS_MAX, Map, MapOp, Space, View, contiguous_strides,
+};
 
 /// Programs of a device that get pipelines of their own: some models' worth. One takes a software adapter 0.1 to 2 s of one
 /// core, once.
@@ -49,6 +51,29 @@ pub fn variant(map: &Map) -> Option<Variant> {
     let (kernel, special_slots) = *KERNELS.get(count)?;
     let overrides = overrides(map, special_slots, None)?;
     Some(Variant { kernel, overrides })
+}
+
+/// A copy of one-word elements to places that stand one after another, as a program that moves them: the kernel for copies
+/// walks both sides by dimensions that are not constants.
+pub fn moved(copy: &Copy) -> Option<Map> {
+    let to: Vec<i64> = copy.to.strides.iter().map(|&s| i64::from(s)).collect();
+    let in_order = to == contiguous_strides(&copy.dims);
+    let narrow = copy.from.kind == copy.to.kind && copy.to.kind != Kind::I64;
+    (in_order && narrow).then(|| Map {
+        dims: copy.dims.clone(),
+        loads: vec![copy.from.clone()],
+        program: vec![Instr {
+            op: MapOp::Move,
+            kind: copy.to.kind,
+            args: [Arg::Load(0), Arg::None, Arg::None],
+        }],
+        out: Buffer {
+            space: copy.to.space,
+            kind: copy.to.kind,
+            offset: copy.to.offset,
+            len: copy.dims.iter().product(),
+        },
+    })
 }
 
 /// The overrides of `dense.wgsl` for a program whose operand `result` is what it is handed, or `None` where it has no room

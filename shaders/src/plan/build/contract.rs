@@ -18,6 +18,17 @@ pub(crate) struct Quantised {
     exponent: (Ref, u32),
 }
 
+/// Rows of a tensor in a buffer. An operator reads what others have finished, so that they never change.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct RowsOf {
+    buffer: u32,
+    start: i64,
+    dims: Vec<u32>,
+    strides: Vec<i64>,
+    rows: usize,
+    width: Width,
+}
+
 impl Builder<'_> {
     /// Fixed-point rows of floats, or of integers that stand for themselves: the first `rows` dimensions are rows.
     pub(crate) fn quantise(&mut self, input: &Tensor, rows: usize) -> Result<Quantised> {
@@ -38,6 +49,20 @@ impl Builder<'_> {
                 exponent: (place, align(input.len()) as u32),
             });
         }
+        let rows_of = match input.place {
+            Place::Virtual(buffer) => Some(RowsOf {
+                buffer,
+                start: input.start,
+                dims: input.dims.clone(),
+                strides: input.strides.clone(),
+                rows,
+                width,
+            }),
+            Place::Const(_) => None,
+        };
+        if let Some(found) = rows_of.as_ref().and_then(|of| self.quantised.get(of)) {
+            return Ok(found.clone());
+        }
         let q = self.alloc(ElementType::I32, &input.dims)?;
         let exponent = self.alloc(ElementType::I32, &[row_count as u32])?;
         let (view, place) = self.view(input, &input.dims)?;
@@ -52,11 +77,15 @@ impl Builder<'_> {
             exponent: e_buffer,
         });
         self.push(step, vec![place, q_ref, e_ref], input.len())?;
-        Ok(Quantised {
+        let made = Quantised {
             width,
             q: (q_ref, 0),
             exponent: (e_ref, 0),
-        })
+        };
+        if let Some(of) = rows_of {
+            self.quantised.insert(of, made.clone());
+        }
+        Ok(made)
     }
 
     /// Rows of `I32`, each at the exponent of a unit.

@@ -7,6 +7,8 @@ mod steps;
 
 pub(crate) use map::{Program, imm};
 
+use contract::{Quantised, RowsOf};
+
 use crate::graph::{Constant, ValueId, kind_of};
 use crate::limits::Limits;
 use crate::num::Mode;
@@ -70,6 +72,8 @@ pub(crate) struct Builder<'a> {
     pub(crate) mode: Mode,
     /// In the mode `int8`: what was dequantised to give a value.
     pub(crate) dequantised: HashMap<ValueId, Dequantised>,
+    /// Rows that were quantised: what one reads, others may read, too.
+    quantised: HashMap<RowsOf, Quantised>,
     pub(crate) access: Access<'a>,
     pub(crate) locals: Prepared,
     /// Constants computed from shapes that a step reads: their one value, or `None` where they have several.
@@ -89,6 +93,7 @@ impl<'a> Builder<'a> {
             limits,
             mode,
             dequantised: HashMap::new(),
+            quantised: HashMap::new(),
             access,
             locals: Prepared::default(),
             of_shape: Vec::new(),
