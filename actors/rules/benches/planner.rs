@@ -229,9 +229,71 @@ impl Times {
 /// Gangs that changed from one plan to the next: as many as come, begin or end in 50 ms at 40,000 a second.
 const CHANGES: usize = 2_000;
 
+/// Slots beside those of the pool, which are empty at a time.
+const EMPTY: usize = 10_000;
+
+/// The pool between two plans: half of the changes are gangs that leave, half are gangs that come.
+struct Traffic {
+    dice: Dice,
+    away: Vec<(u32, Candidate)>,
+}
+
+impl Traffic {
+    /// So many are away at a time.
+    fn new(p: &mut Problem, index: &mut Index) -> Self {
+        let mut traffic = Self {
+            dice: Dice(11),
+            away: Vec::new(),
+        };
+        while traffic.away.len() < EMPTY {
+            traffic.leaves(p, index);
+        }
+        traffic
+    }
+
+    fn change(&mut self, p: &mut Problem, index: &mut Index) {
+        for _ in 0..CHANGES / 2 {
+            self.leaves(p, index);
+            self.comes(p, index);
+        }
+    }
+
+    /// Some gang ends.
+    fn leaves(&mut self, p: &mut Problem, index: &mut Index) {
+        let slot = self.dice.below(p.gangs.len() as u64) as u32;
+        if p.gangs[slot as usize].live {
+            let gang = std::mem::take(&mut p.gangs[slot as usize]);
+            touch_lane(p, index, gang.sender);
+            p.lanes[gang.sender as usize].retain(|&other| other != slot);
+            index.touch(slot);
+            self.away.push((slot, gang));
+        }
+    }
+
+    /// One that was away comes as another, with another bid.
+    fn comes(&mut self, p: &mut Problem, index: &mut Index) {
+        let which = self.dice.below(self.away.len() as u64) as usize;
+        let (slot, mut gang) = self.away.swap_remove(which);
+        gang.id = self.dice.hash();
+        gang.value = gang.value / 1_000 * u128::from(500 + self.dice.below(1_000));
+        let lane = &mut p.lanes[gang.sender as usize];
+        let at = lane.partition_point(|&other| p.gangs[other as usize].nonce < gang.nonce);
+        lane.insert(at, slot);
+        touch_lane(p, index, gang.sender);
+        p.gangs[slot as usize] = gang;
+    }
+}
+
+/// A lane is about to change, or did.
+fn touch_lane(p: &Problem, index: &mut Index, sender: u32) {
+    let lane = p.lanes[sender as usize].iter();
+    lane.for_each(|&gang| index.touch(gang));
+}
+
 fn replan(criterion: &mut Criterion, pending: usize, shards: usize, rounds: usize) {
-    let p = problem(pending, shards);
+    let mut p = problem(pending + EMPTY, shards);
     let (mut index, mut plan) = (Index::of(&p), Plan::default());
+    let mut traffic = Traffic::new(&mut p, &mut index);
     let mut first = Times::new();
     first.run(|| policy::replan(&p, &mut index, &mut plan));
     println!(
@@ -241,24 +303,24 @@ fn replan(criterion: &mut Criterion, pending: usize, shards: usize, rounds: usiz
         plan.batches().len()
     );
     first.print(&format!("first plan, {pending} pending, {shards} shards"));
-    let mut dice = Dice(11);
-    let mut change = |index: &mut Index| {
-        for _ in 0..CHANGES {
-            index.touch(dice.below(pending as u64) as u32);
-        }
-    };
     let mut times = Times::new();
     for _ in 0..rounds {
-        change(&mut index);
+        traffic.change(&mut p, &mut index);
         times.run(|| policy::replan(&p, &mut index, &mut plan));
     }
     times.print(&format!("full replan, {pending} pending, {shards} shards"));
     let mut group = criterion.benchmark_group("replan");
     group.sample_size(10);
     group.bench_function(format!("{pending} pending, {shards} shards"), |bencher| {
-        bencher.iter(|| {
-            change(&mut index);
-            policy::replan(black_box(&p), &mut index, &mut plan);
+        bencher.iter_custom(|rounds| {
+            let mut sum = Duration::ZERO;
+            for _ in 0..rounds {
+                traffic.change(&mut p, &mut index);
+                let start = Instant::now();
+                policy::replan(black_box(&p), &mut index, &mut plan);
+                sum += start.elapsed();
+            }
+            sum
         });
     });
     group.finish();
