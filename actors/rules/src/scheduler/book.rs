@@ -344,8 +344,10 @@ impl Scheduler {
                 (other.nonce, other.id) < place
             });
             lane.insert(at, slot);
-            // Who was its sender's first, or its only one, may be no more.
-            lane.iter().take(2).for_each(|&gang| self.index.touch(gang));
+            // Who was its sender's first, or the last one, may be no more.
+            let beside = [at.saturating_sub(1), at + 1];
+            let beside = beside.iter().filter_map(|&at| lane.get(at));
+            beside.for_each(|&gang| self.index.touch(gang));
         }
         if let Some(verdict) = self.plan.verdicts.get_mut(slot as usize) {
             *verdict = Verdict::Nothing;
@@ -413,10 +415,13 @@ impl Scheduler {
             self.call_ends.remove(&(deadline, candidate.id));
         }
         let lane = &mut self.problem.lanes[candidate.sender as usize];
+        let at = lane.iter().position(|&g| g == slot);
         lane.retain(|&g| g != slot);
         self.index.touch(slot);
-        if let Some(&first) = lane.first() {
-            self.index.touch(first);
+        if let Some(at) = at {
+            let beside = [at.saturating_sub(1), at];
+            let beside = beside.iter().filter_map(|&at| lane.get(at));
+            beside.for_each(|&gang| self.index.touch(gang));
         }
         if let Some(sender) = self.senders.get_mut(&waiting.sender) {
             sender.gangs -= 1;
@@ -510,14 +515,15 @@ impl Scheduler {
             // Whoever failed may try again: there is nobody else.
             entry.failed = 0;
         }
-        if state.copies != copies as u32 {
-            let waiters = entry.waiters.iter();
-            waiters.for_each(|&gang| self.index.touch(gang));
-        }
+        let before = (state.copies, state.is_plain());
         state.copies = copies as u32;
         state.barred = barred | entry.failed;
         state.ready_at = ready;
         state.variance = variance;
+        if before != (state.copies, state.is_plain()) {
+            let waiters = entry.waiters.iter();
+            waiters.for_each(|&gang| self.index.touch(gang));
+        }
     }
 
     /// A key is settled: its waiters need it no more, and gangs that need nothing more are done.

@@ -186,14 +186,16 @@ impl Scheduler {
     /// When what is under way will be done, as it looks now: each shard works on one lease after the other, and the
     /// noise of all of them adds up.
     pub(super) fn refresh_ready(&mut self, now: Micros) {
-        let slots: Vec<u32> = self
+        let keys = &mut self.problem.keys;
+        let slots: Vec<(u32, bool)> = self
             .leases
             .values()
             .flat_map(|lease| &lease.assignment.requests)
             .filter_map(|request| self.by_key.get(&request.key).copied())
+            .map(|slot| (slot, keys[slot as usize].is_plain()))
             .collect();
-        for &slot in &slots {
-            let state = &mut self.problem.keys[slot as usize];
+        for &(slot, _) in &slots {
+            let state = &mut keys[slot as usize];
             (state.ready_at, state.variance) = (Micros(0), 0);
         }
         for member in &self.members {
@@ -211,6 +213,15 @@ impl Scheduler {
                         state.variance = state.variance.max(variance);
                     }
                 }
+            }
+        }
+        // The index has what is plain beside its gangs. A lease that was given up may still run.
+        for (slot, was_plain) in slots {
+            if self.problem.keys[slot as usize].is_plain() != was_plain
+                && let Some(entry) = &self.entries[slot as usize]
+            {
+                let waiters = entry.waiters.iter();
+                waiters.for_each(|&gang| self.index.touch(gang));
             }
         }
     }

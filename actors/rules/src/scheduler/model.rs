@@ -6,7 +6,7 @@
 
 use super::Policy;
 use super::limits::{MARGIN_SIGMAS, PRICE_ONE};
-use super::policy::{Board, Index, Outbid};
+use super::policy::{Board, Index, Outbid, Said};
 use crate::ids::{Height, Micros, ModelHash, RequestKey, ShardId};
 use crate::message::Class;
 use crate::tx::Reason;
@@ -82,6 +82,24 @@ pub struct Cost {
 }
 
 impl KeyState {
+    /// One execution that any shard of the model may have, of something that nobody began.
+    #[must_use]
+    pub const fn plain(model: u32) -> Self {
+        Self {
+            model,
+            copies: 1,
+            ready_at: Micros(0),
+            variance: 0,
+            barred: 0,
+        }
+    }
+
+    /// Whether it is that.
+    #[must_use]
+    pub const fn is_plain(&self) -> bool {
+        self.copies == 1 && self.barred == 0 && self.ready_at.0 == 0 && self.variance == 0
+    }
+
     /// Microseconds beyond `ready_at` within which what is under way will be done, as far as its noise is known.
     #[must_use]
     pub const fn margin(&self) -> u64 {
@@ -219,7 +237,9 @@ pub struct Plan {
     /// Per gang, as far as gangs were looked at one by one: `Plan::verdict` knows the rest. All of them where a plan
     /// was made anew by [`super::policy::plan`].
     pub verdicts: Vec<Verdict>,
-    /// Gangs that were given a verdict.
+    /// The same, as the full plan said it.
+    pub(crate) said: Vec<Said>,
+    /// Gangs that were given a verdict, some of them more than once.
     pub(crate) decided: Vec<u32>,
     /// Per gang: its rank, and microseconds that it asks for; `Plan::standing` where this is empty.
     pub ranks: Vec<(u64, u64)>,

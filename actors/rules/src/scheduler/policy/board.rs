@@ -6,9 +6,9 @@ mod room;
 mod check;
 
 use crate::scheduler::limits::{
-    BATCH_ROOM_PERCENT, BATCH_SLOT_PERCENT, LONG_PERCENT, MARGIN_SIGMAS,
+    BATCH_ROOM_PERCENT, BATCH_SLOT_PERCENT, LONG_PERCENT, MARGIN_SIGMAS, SHARDS_MAX,
 };
-use crate::scheduler::model::{Batch, Cost, NONE, PASSES, Pass, Problem};
+use crate::scheduler::model::{Batch, Cost, KeyState, NONE, PASSES, Pass, Problem};
 use std::collections::BTreeMap;
 
 /// Why a gang found no place.
@@ -54,6 +54,45 @@ pub(crate) enum Horizon {
 
 /// The urgency of a placement: see [`Batch::urgency`].
 pub(crate) type Urgency = (bool, bool, u64);
+
+/// A request that is to be placed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ask {
+    pub(crate) key: u32,
+    /// Where many shards serve its model, the two that are looked at beside the last one: a byte of its gang's hash.
+    pub(crate) spread: u8,
+    pub(crate) state: KeyState,
+}
+
+impl Ask {
+    /// What a gang waits for.
+    pub(crate) fn all<'p>(
+        p: &'p Problem,
+        needs: &'p [u32],
+        gang: u32,
+    ) -> impl Iterator<Item = Self> + Clone + use<'p> {
+        let id = &p.gangs[gang as usize].id.0;
+        needs
+            .iter()
+            .zip(id.iter().cycle())
+            .map(|(&key, &spread)| Self {
+                key,
+                spread,
+                state: p.keys[key as usize],
+            })
+    }
+}
+
+/// Where a request stands on the board.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Spot {
+    /// Copies that are placed, each on a shard of its own: no more than [`SHARDS_MAX`].
+    placed: u8,
+    /// The latest pass of those.
+    pass: u8,
+}
+
+const _: () = assert!(SHARDS_MAX <= u8::MAX as usize);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Step {
@@ -103,10 +142,8 @@ pub struct Board {
     hint: [Vec<u32>; PASSES],
     /// Per pass and model: there is no room at all.
     full: [Vec<bool>; PASSES],
-    /// Per key: copies that are placed.
-    placed: Vec<u32>,
-    /// Per key: the latest pass of its copies.
-    key_pass: Vec<u8>,
+    /// Per key.
+    spots: Vec<Spot>,
     /// Keys for which something was ever placed.
     used: Vec<u32>,
     /// Shards of keys that need more than one copy.
@@ -169,12 +206,11 @@ impl Board {
             hosts.push(list);
             long.push(is_long);
         }
-        let (mut placed, mut key_pass, mut used) = (old.placed, old.key_pass, old.used);
+        let (mut spots, mut used) = (old.spots, old.used);
         for key in used.drain(..) {
-            (placed[key as usize], key_pass[key as usize]) = (0, 0);
+            spots[key as usize] = Spot::default();
         }
-        placed.resize(p.keys.len(), 0);
-        key_pass.resize(p.keys.len(), 0);
+        spots.resize(p.keys.len(), Spot::default());
         let live = p.shards.iter().filter(|s| s.live).count();
         let per_shard = || vec![0; shards];
         Self {
@@ -192,8 +228,7 @@ impl Board {
             open: std::array::from_fn(|_| vec![NONE; shards * models]),
             hint: std::array::from_fn(|_| vec![NONE; models]),
             full: std::array::from_fn(|_| vec![false; models]),
-            placed,
-            key_pass,
+            spots,
             used,
             taken: BTreeMap::new(),
             long_max: (live * LONG_PERCENT as usize / 100).max(1),
@@ -274,7 +309,7 @@ impl Board {
     pub(crate) fn left(&self, p: &Problem, key: u32) -> u32 {
         p.keys[key as usize]
             .copies
-            .saturating_sub(self.placed[key as usize])
+            .saturating_sub(self.spots[key as usize].placed.into())
     }
 
     /// Whether a pass has room for no model at all.

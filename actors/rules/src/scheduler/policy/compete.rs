@@ -1,32 +1,23 @@
 //! Open competition, and the caps that keep somebody back in it.
 
 use super::order::{self, Order, Turn};
-use super::{Caps, Planner};
+use super::{Caps, Planner, Said};
 use crate::scheduler::Policy;
 use crate::scheduler::limits::{FAILURES_MAX, SENDER_PERCENT, UNCOVERED_PERCENT};
-use crate::scheduler::model::{Pass, Verdict};
-use crate::tx::Reason;
-use std::hint::black_box;
+use crate::scheduler::model::Pass;
 use std::ops::Range;
-
-/// Turns that are read ahead: as many as a core waits for at a time, about.
-const AHEAD: usize = 16;
 
 impl Planner<'_> {
     /// All that is left of a part of the order, by rank, until the pass is full. Who is over a cap is kept back.
     pub(super) fn compete(&mut self, order: &mut Order<'_>, pass: Pass, part: Range<usize>) {
         let p = self.p;
-        let (mut at, mut failures, mut read) = (part.start, 0, part.start);
+        let (mut at, mut failures) = (part.start, 0);
         let caps = if self.contended() {
             Caps::Bind
         } else {
             Caps::Lifted
         };
         while at < part.end && failures < FAILURES_MAX && !self.board.all_full(pass) {
-            if at >= read {
-                read = at + AHEAD;
-                self.read_ahead(order, at..read.min(part.end));
-            }
             let Some(turn) = order.get(at, self) else {
                 break;
             };
@@ -35,32 +26,16 @@ impl Planner<'_> {
             if self.is_placed(item.gang) || p.policy == Policy::Value && self.is_long(item.gang) {
                 continue;
             }
-            if let Some(reason) = self.capped(&turn, pass, caps) {
-                self.say(item.gang, Verdict::Deferred(reason));
+            if let Some(cap) = self.capped(&turn, pass, caps) {
+                self.say(item.gang, cap);
                 self.kept_back.push(item);
-            } else if self.try_place(item, pass, (false, false, item.rank)) {
+            } else if self.try_place(&turn, pass, (false, false, item.rank)) {
                 failures = 0;
-                self.cleared(item.gang);
+                self.cleared(&turn);
             } else {
                 failures += 1;
             }
         }
-    }
-
-    /// Reads what placing the next in the order will, in one go: then it is at hand, and the waits for memory overlap.
-    fn read_ahead(&self, order: &mut Order<'_>, part: Range<usize>) {
-        let mut copies = 0;
-        for at in part {
-            let Some(turn) = order.get(at, self) else {
-                break;
-            };
-            if !self.is_placed(turn.item.gang) {
-                let needs = self.p.gangs[turn.item.gang as usize].needs.iter();
-                let keys = needs.map(|&key| self.p.keys[key as usize].copies);
-                copies += keys.sum::<u32>();
-            }
-        }
-        black_box(copies);
     }
 
     /// Those whom a cap kept back have what all others leave.
@@ -70,9 +45,10 @@ impl Planner<'_> {
             if failures >= FAILURES_MAX || self.board.all_full(pass) {
                 break;
             }
-            let before = self.verdicts[item.gang as usize];
+            let before = self.said[item.gang as usize];
             if self.waits(item.gang) {
-                if self.try_place(item, pass, (false, false, item.rank)) {
+                let turn = self.turn(item);
+                if self.try_place(&turn, pass, (false, false, item.rank)) {
                     failures = 0;
                 } else {
                     failures += 1;
@@ -83,7 +59,7 @@ impl Planner<'_> {
     }
 
     /// Why a gang is kept back until all others had their chance.
-    pub(super) fn capped(&self, turn: &Turn, pass: Pass, caps: Caps) -> Option<Reason> {
+    pub(super) fn capped(&self, turn: &Turn, pass: Pass, caps: Caps) -> Option<Said> {
         if caps == Caps::Lifted {
             return None;
         }
@@ -95,10 +71,10 @@ impl Planner<'_> {
         if !self.purse.covers(turn)
             && self.purse.uncovered().saturating_add(cost) > cap(UNCOVERED_PERCENT)
         {
-            return Some(Reason::UnbondedCap);
+            return Some(Said::UnbondedCap);
         }
         let spent = self.purse.spent(turn);
-        (spent > 0 && spent.saturating_add(cost) > cap(SENDER_PERCENT)).then_some(Reason::SenderCap)
+        (spent > 0 && spent.saturating_add(cost) > cap(SENDER_PERCENT)).then_some(Said::SenderCap)
     }
 
     /// Counts a gang against the caps.
@@ -107,10 +83,11 @@ impl Planner<'_> {
         self.purse.give(turn, time);
     }
 
-    fn cleared(&mut self, gang: u32) {
-        let density = order::density(self.p.gangs[gang as usize].value, self.time(gang).plain);
-        for &key in &self.p.gangs[gang as usize].needs {
-            let least = &mut self.clearing[self.p.keys[key as usize].model as usize];
+    fn cleared(&mut self, turn: &Turn) {
+        let facts = &turn.facts;
+        let density = order::density(facts.value, self.times[facts.shape as usize].plain);
+        for &(model, _) in &self.index.shapes[facts.shape as usize].pairs {
+            let least = &mut self.clearing[model as usize];
             *least = (*least).min(density);
         }
     }

@@ -6,10 +6,12 @@
 //!
 //! A gang behind another of its sender has its turn after that one, and stands in no order of its own.
 
+use super::board::Ask;
 use super::purse::Purse;
-use crate::scheduler::model::{NONE, Problem};
+use crate::scheduler::model::{KeyState, NONE, Problem};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
+use std::hint::black_box;
 
 /// A gang's place among those of its shape: the greatest value first, then the least hash, of which this has a part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -43,17 +45,60 @@ pub(super) enum Class {
 #[derive(Clone, Copy, Debug)]
 struct Row {
     class: Class,
+    /// The lists that it stands in, as bits: see [`Index::lists`].
+    lists: u8,
     bid: Bid,
+    /// With which block its ticket is due, where it competes.
+    due: Option<u64>,
 }
 
-/// What caps and cuts ask of a gang: as little as possible, side by side for all gangs, for a plan asks it of thousands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Requests that stand beside a gang's other facts: 97 of 100 gangs have no more.
+pub(super) const BESIDE: usize = 4;
+
+/// What caps, cuts and placing ask of a gang, in one line of the cache: a plan asks it of thousands, in no order that
+/// memory knows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(align(64))]
 pub(super) struct Facts {
+    pub(super) value: u128,
     pub(super) igas: u64,
     pub(super) sender: u32,
     /// [`NONE`] for one that has nothing left to be started.
     pub(super) shape: u32,
+    /// The gang behind it in its lane, or [`NONE`].
+    pub(super) next: u32,
+    keys: [u32; BESIDE],
+    models: [u8; BESIDE],
+    /// The leading bytes of its hash: see [`super::board::Ask`].
+    spread: [u8; BESIDE],
+    pub(super) class: Class,
+    /// How many of its requests are told here: all, or none where one of them is more than a single execution on any
+    /// shard.
+    count: u8,
 }
+
+const _: () = assert!(size_of::<Facts>() == 64);
+
+impl Facts {
+    /// What it asks for, where that is told here.
+    pub(super) fn asks(&self) -> Option<impl Iterator<Item = Ask> + Clone + use<>> {
+        let Self {
+            keys,
+            models,
+            spread,
+            count,
+            ..
+        } = *self;
+        let asks = (0..usize::from(count)).map(move |n| Ask {
+            key: keys[n],
+            spread: spread[n],
+            state: KeyState::plain(models[n].into()),
+        });
+        (count > 0).then_some(asks)
+    }
+}
+
+const _: () = assert!(BESIDE < 32, "a hash has as many bytes");
 
 /// What gangs ask for: `(model, copies to be started)` per request, in order. None to be started is a request that is
 /// under way.
@@ -88,13 +133,16 @@ pub struct Index {
     stale: Vec<bool>,
     changed: Vec<u32>,
     pub(super) shapes: Vec<Shape>,
-    by_pairs: BTreeMap<Box<Pairs>, u32>,
+    /// Shapes by a digest of their pairs.
+    by_pairs: BTreeSet<(u64, u32)>,
     free: Vec<u32>,
     pub(super) under_way: BTreeSet<u32>,
     pub(super) calls: BTreeSet<u32>,
     pub(super) bound: BTreeSet<u32>,
+    /// Tickets of those that compete, with their shapes: by the block with which they are due, then by the leading part
+    /// of the hash.
+    pub(super) due: BTreeMap<(u64, u64, u32), u32>,
     /// Of those that compete.
-    pub(super) due: BTreeSet<u32>,
     pub(super) started: BTreeSet<u32>,
     /// Firsts of their senders that don't compete: who follows them is found through them.
     pub(super) silent: BTreeSet<u32>,
@@ -107,19 +155,37 @@ pub struct Index {
 
 const EMPTY: Row = Row {
     class: Class::Empty,
+    lists: 0,
     bid: Bid {
         value: Reverse(0),
         prefix: 0,
         gang: NONE,
         followed: false,
     },
+    due: None,
 };
 
 const NO_FACTS: Facts = Facts {
+    value: 0,
     igas: 0,
     sender: 0,
     shape: NONE,
+    next: NONE,
+    keys: [0; BESIDE],
+    models: [0; BESIDE],
+    spread: [0; BESIDE],
+    class: Class::Empty,
+    count: 0,
 };
+
+/// Changes that are read ahead: as many as a core waits for at a time, about.
+const AHEAD: usize = 16;
+
+const UNDER_WAY: u8 = 1;
+const CALLS: u8 = 2;
+const BOUND: u8 = 4;
+const STARTED: u8 = 8;
+const SILENT: u8 = 16;
 
 impl Index {
     /// For a problem of which no plan was made yet: all is new.
@@ -130,7 +196,7 @@ impl Index {
         index
     }
 
-    /// Something about a gang changed: itself, what it needs, or whether it is its sender's first, or the only one.
+    /// Something about a gang changed: itself, what it needs, whether it is its sender's first, or who is behind it.
     pub fn touch(&mut self, gang: u32) {
         let at = gang as usize;
         if at >= self.stale.len() {
@@ -149,17 +215,33 @@ impl Index {
         self.asked.resize(p.models.len(), 0);
         let changed = std::mem::take(&mut self.changed);
         let mut pairs = Vec::new();
-        for &gang in &changed {
-            self.stale[gang as usize] = false;
-            self.take_out(gang);
-            self.put_in(p, gang, &mut pairs);
+        for part in changed.chunks(AHEAD) {
+            self.read_ahead(p, part);
+            for &gang in part {
+                self.stale[gang as usize] = false;
+                self.renew(p, gang, &mut pairs);
+            }
         }
         changed
     }
 
-    /// What a gang is, as of the last plan.
+    /// Reads what the renewal of these will, in one go: then it is at hand, and the waits for memory overlap.
+    fn read_ahead(&self, p: &Problem, gangs: &[u32]) {
+        let known = gangs.iter().map(|&gang| {
+            let (candidate, row) = (&p.gangs[gang as usize], &self.rows[gang as usize]);
+            let lane = p.lanes.get(candidate.sender as usize);
+            let first = lane.and_then(|lane| lane.first().copied());
+            let needs = candidate.needs.iter();
+            let copies = needs.fold(0, |sum, &key| sum ^ p.keys[key as usize].copies);
+            let facts = self.facts[gang as usize].shape;
+            facts ^ copies ^ first.unwrap_or(0) ^ u32::from(row.lists)
+        });
+        black_box(known.fold(0, |sum, known| sum ^ known));
+    }
+
+    /// What a gang that has something left to be started is, as of the last plan.
     pub(super) fn class(&self, gang: u32) -> Class {
-        self.rows[gang as usize].class
+        self.facts[gang as usize].class
     }
 
     /// Its shape, as of the last plan; [`NONE`] for one that has nothing left to be started.
@@ -182,132 +264,103 @@ impl Index {
         (0..self.rows.len() as u32).filter(|&gang| self.waits(gang))
     }
 
-    fn take_out(&mut self, gang: u32) {
-        let row = std::mem::replace(&mut self.rows[gang as usize], EMPTY);
-        let number = std::mem::replace(&mut self.facts[gang as usize], NO_FACTS).shape;
-        for list in [
-            &mut self.under_way,
-            &mut self.calls,
-            &mut self.bound,
-            &mut self.silent,
-        ] {
-            // Most gangs compete, and stand in none of them.
-            if !matches!(row.class, Class::First | Class::Next) {
-                list.remove(&gang);
+    /// Looks at a gang, and moves it where it stands elsewhere now.
+    fn renew(&mut self, p: &Problem, gang: u32, pairs: &mut Vec<(u32, u32)>) {
+        let mut facts = NO_FACTS;
+        let row = look(p, gang, pairs, &mut facts);
+        let was = std::mem::replace(&mut self.rows[gang as usize], row);
+        let before = self.facts[gang as usize].shape;
+        let stays = before != NONE && *self.shapes[before as usize].pairs == pairs[..];
+        if !stays {
+            self.leave(before, gang, &was);
+            facts.shape = self.join(pairs);
+        } else {
+            facts.shape = before;
+        }
+        if let Some(shape) = self.shapes.get_mut(facts.shape as usize) {
+            if !stays {
+                shape.seat(gang, &row);
+            } else if was.firsts_bid() != row.firsts_bid() {
+                shape.unseat(gang, &was);
+                shape.seat(gang, &row);
             }
         }
-        if number == NONE {
-            return;
+        self.list(gang, was.lists, row.lists);
+        let (old, new) = (was.due_key(gang), row.due_key(gang));
+        if let Some(old) = old.filter(|_| old != new) {
+            self.due.remove(&old);
         }
-        self.due.remove(&gang);
-        self.started.remove(&gang);
+        if let Some(new) = new.filter(|_| old != new || before != facts.shape) {
+            self.due.insert(new, facts.shape);
+        }
+        self.facts[gang as usize] = facts;
+    }
+
+    /// Takes a gang from its shape, and the shape away with its last gang.
+    fn leave(&mut self, number: u32, gang: u32, row: &Row) {
+        let Some(shape) = self.shapes.get_mut(number as usize) else {
+            return;
+        };
         self.waiting -= 1;
-        let shape = &mut self.shapes[number as usize];
         for &(model, copies) in &shape.pairs {
             self.asked[model as usize] -= u64::from(copies);
         }
-        if row.class == Class::First {
-            shape.firsts.remove(&row.bid);
-            if shape.best == Some(row.bid) {
-                shape.best = shape.firsts.first().copied();
-            }
-        } else {
-            shape.rest.remove(&gang);
-        }
+        shape.unseat(gang, row);
         if shape.firsts.is_empty() && shape.rest.is_empty() {
-            self.by_pairs.remove(&shape.pairs);
+            self.by_pairs.remove(&(fingerprint(&shape.pairs), number));
             *shape = Shape::default();
             self.free.push(number);
         }
     }
 
-    fn put_in(&mut self, p: &Problem, gang: u32, pairs: &mut Vec<(u32, u32)>) {
-        let candidate = &p.gangs[gang as usize];
-        let lane = p.lanes.get(candidate.sender as usize);
-        let lane = lane.map_or(&[][..], Vec::as_slice);
-        let first = lane.first() == Some(&gang);
-        if !candidate.live || candidate.needs.is_empty() {
-            if first {
-                self.silent.insert(gang);
-            }
-            return;
-        }
-        pairs.clear();
-        pairs.extend(candidate.needs.iter().map(|&key| {
-            let state = &p.keys[key as usize];
-            (state.model, state.copies)
-        }));
-        pairs.sort_unstable();
-        let row = &mut self.rows[gang as usize];
-        if pairs.iter().all(|pair| pair.1 == 0) {
-            row.class = Class::UnderWay;
-            self.under_way.insert(gang);
-            if first {
-                self.silent.insert(gang);
-            }
-            return;
-        }
-        row.class = match candidate {
-            c if c.call => Class::Call,
-            c if c.committed => Class::Bound,
-            _ if first || !lane.contains(&gang) => Class::First,
-            _ => Class::Next,
-        };
-        let number = match self.by_pairs.get(&pairs[..]) {
-            Some(&shape) => shape,
-            None => {
-                let number = self.free.pop().unwrap_or(self.shapes.len() as u32);
-                let shape = Shape {
-                    pairs: pairs[..].into(),
-                    ..Shape::default()
-                };
-                self.by_pairs.insert(shape.pairs.clone(), number);
-                match self.shapes.get_mut(number as usize) {
-                    Some(place) => *place = shape,
-                    None => self.shapes.push(shape),
-                }
-                number
-            }
-        };
-        for &(model, copies) in &pairs[..] {
-            self.asked[model as usize] += u64::from(copies);
+    /// The shape for one more gang that asks for this, or [`NONE`] for one that asks for nothing.
+    fn join(&mut self, pairs: &Pairs) -> u32 {
+        if pairs.is_empty() {
+            return NONE;
         }
         self.waiting += 1;
-        self.facts[gang as usize] = Facts {
-            igas: candidate.igas,
-            sender: candidate.sender,
-            shape: number,
-        };
-        let shape = &mut self.shapes[number as usize];
-        if row.class == Class::First {
-            row.bid = Bid {
-                value: Reverse(candidate.value),
-                prefix: prefix(p, gang),
-                gang,
-                followed: lane.len() > 1,
-            };
-            shape.best = Some(shape.best.map_or(row.bid, |best| best.min(row.bid)));
-            shape.firsts.insert(row.bid);
-        } else {
-            shape.rest.insert(gang);
+        for &(model, copies) in pairs {
+            self.asked[model as usize] += u64::from(copies);
         }
-        match row.class {
-            Class::Call => {
-                self.calls.insert(gang);
-            }
-            Class::Bound => {
-                self.bound.insert(gang);
-                if first {
-                    self.silent.insert(gang);
+        let print = fingerprint(pairs);
+        let mut alike = self.by_pairs.range((print, 0)..=(print, NONE));
+        let known = alike.find(|(_, number)| *self.shapes[*number as usize].pairs == *pairs);
+        if let Some(&(_, number)) = known {
+            return number;
+        }
+        let number = self.free.pop().unwrap_or(self.shapes.len() as u32);
+        let shape = Shape {
+            pairs: pairs.into(),
+            ..Shape::default()
+        };
+        self.by_pairs.insert((print, number));
+        match self.shapes.get_mut(number as usize) {
+            Some(place) => *place = shape,
+            None => self.shapes.push(shape),
+        }
+        number
+    }
+
+    /// Moves a gang from some lists to others.
+    fn list(&mut self, gang: u32, was: u8, is: u8) {
+        if was == is {
+            return;
+        }
+        for (bit, list) in [
+            (UNDER_WAY, &mut self.under_way),
+            (CALLS, &mut self.calls),
+            (BOUND, &mut self.bound),
+            (STARTED, &mut self.started),
+            (SILENT, &mut self.silent),
+        ] {
+            match (was & bit != 0, is & bit != 0) {
+                (true, false) => {
+                    list.remove(&gang);
                 }
-            }
-            _ => {
-                if candidate.due.is_some() {
-                    self.due.insert(gang);
+                (false, true) => {
+                    list.insert(gang);
                 }
-                if candidate.started {
-                    self.started.insert(gang);
-                }
+                _ => {}
             }
         }
     }
@@ -324,27 +377,152 @@ impl Index {
                 shape => index.shapes[shape as usize].pairs.clone(),
             };
             let rows = index.rows.iter().zip(&index.facts);
-            rows.map(|(row, of)| (row.class, row.bid, of.sender, of.igas, pairs(of)))
-                .collect()
+            rows.map(|(row, of)| {
+                let facts = Facts { shape: 0, ..*of };
+                (row.class, row.lists, row.bid, row.due, facts, pairs(of))
+            })
+            .collect()
         };
         let shapes = |index: &Self| -> BTreeMap<Box<Pairs>, _> {
-            let of = |&number: &u32| {
+            let of = |&(_, number): &(u64, u32)| {
                 let shape = &index.shapes[number as usize];
-                (shape.firsts.clone(), shape.best, shape.rest.clone())
+                let gangs = (shape.firsts.clone(), shape.best, shape.rest.clone());
+                (shape.pairs.clone(), gangs)
             };
-            let known = index.by_pairs.iter();
-            known.map(|(pairs, n)| (pairs.clone(), of(n))).collect()
+            index.by_pairs.iter().map(of).collect()
         };
         let lists = |index: &Self| {
             let lists = [&index.under_way, &index.calls, &index.bound];
-            let more = [&index.due, &index.started, &index.silent];
-            (lists.map(Clone::clone), more.map(Clone::clone))
+            let more = [&index.started, &index.silent];
+            let pairs = |&shape: &u32| index.shapes[shape as usize].pairs.clone();
+            let due: Vec<_> = index.due.iter().map(|(at, of)| (*at, pairs(of))).collect();
+            (lists.map(Clone::clone), more.map(Clone::clone), due)
         };
         rows(&now) == rows(&fresh)
             && shapes(&now) == shapes(&fresh)
             && lists(&now) == lists(&fresh)
             && (now.asked, now.waiting) == (fresh.asked, fresh.waiting)
     }
+}
+
+/// What a gang is to the next plan; what it asks for comes to stand in `pairs` and, but for its shape, in `facts`.
+fn look(p: &Problem, gang: u32, pairs: &mut Vec<(u32, u32)>, facts: &mut Facts) -> Row {
+    pairs.clear();
+    let candidate = &p.gangs[gang as usize];
+    let lane = p.lanes.get(candidate.sender as usize);
+    let lane = lane.map_or(&[][..], Vec::as_slice);
+    let at = lane.iter().position(|&other| other == gang);
+    let first = at == Some(0);
+    let next = at.and_then(|at| lane.get(at + 1));
+    facts.next = next.copied().unwrap_or(NONE);
+    // Who has nothing to compete for is looked up for the sake of those that follow.
+    let silent = if first && lane.len() > 1 { SILENT } else { 0 };
+    if !candidate.live || candidate.needs.is_empty() {
+        return Row {
+            lists: silent,
+            ..EMPTY
+        };
+    }
+    let mut plain = candidate.needs.len() <= BESIDE && candidate.deadline.is_none();
+    for (n, &key) in candidate.needs.iter().enumerate() {
+        let state = &p.keys[key as usize];
+        pairs.push((state.model, state.copies));
+        plain &= state.is_plain() && state.model <= u32::from(u8::MAX);
+        if plain {
+            facts.keys[n] = key;
+            facts.models[n] = state.model as u8;
+        }
+    }
+    if pairs.iter().all(|pair| pair.1 == 0) {
+        pairs.clear();
+        return Row {
+            class: Class::UnderWay,
+            lists: UNDER_WAY | silent,
+            ..EMPTY
+        };
+    }
+    pairs.sort_unstable();
+    let (class, lists) = match candidate {
+        c if c.call => (Class::Call, CALLS),
+        c if c.committed => (Class::Bound, BOUND | if first { SILENT } else { 0 }),
+        c => {
+            let lists = if c.started { STARTED } else { 0 };
+            if first || at.is_none() {
+                (Class::First, lists)
+            } else {
+                (Class::Next, lists)
+            }
+        }
+    };
+    (facts.value, facts.igas) = (candidate.value, candidate.igas);
+    facts.sender = candidate.sender;
+    facts.class = class;
+    if plain {
+        let spread = facts.spread.iter_mut().zip(candidate.id.0);
+        spread.for_each(|(to, byte)| *to = byte);
+        facts.count = candidate.needs.len() as u8;
+    } else {
+        (facts.keys, facts.models) = (NO_FACTS.keys, NO_FACTS.models);
+    }
+    let due = match class {
+        Class::First | Class::Next => candidate.due.map(|due| due.0),
+        _ => None,
+    };
+    let bid = Bid {
+        value: Reverse(candidate.value),
+        prefix: prefix(p, gang),
+        gang,
+        followed: class == Class::First && first && lane.len() > 1,
+    };
+    Row {
+        class,
+        lists,
+        bid,
+        due,
+    }
+}
+
+impl Row {
+    /// Its place among the firsts of its shape.
+    fn firsts_bid(&self) -> Option<Bid> {
+        (self.class == Class::First).then_some(self.bid)
+    }
+
+    fn due_key(&self, gang: u32) -> Option<(u64, u64, u32)> {
+        self.due.map(|due| (due, self.bid.prefix, gang))
+    }
+}
+
+impl Shape {
+    fn seat(&mut self, gang: u32, row: &Row) {
+        if let Some(bid) = row.firsts_bid() {
+            self.best = Some(self.best.map_or(bid, |best| best.min(bid)));
+            self.firsts.insert(bid);
+        } else {
+            self.rest.insert(gang);
+        }
+    }
+
+    fn unseat(&mut self, gang: u32, row: &Row) {
+        if let Some(bid) = row.firsts_bid() {
+            self.firsts.remove(&bid);
+            if self.best == Some(bid) {
+                self.best = self.firsts.first().copied();
+            }
+        } else {
+            self.rest.remove(&gang);
+        }
+    }
+}
+
+/// A digest of pairs; others may have the same.
+fn fingerprint(pairs: &Pairs) -> u64 {
+    pairs.iter().fold(0, |print: u64, &(model, copies)| {
+        let mixed = (print ^ (u64::from(model) << 32 | u64::from(copies)))
+            .wrapping_add(1)
+            .wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        mixed ^ mixed >> 29
+    })
 }
 
 /// The leading part of a gang's hash.

@@ -1,6 +1,6 @@
 //! A place for an arrival between two full plans.
 
-use super::board::{Miss, Room};
+use super::board::{Ask, Miss, Room};
 use super::{order, under_way};
 use crate::scheduler::model::{Pass, Plan, Problem, Verdict};
 use crate::tx::Reason;
@@ -49,8 +49,9 @@ pub fn insert(problem: &Problem, plan: &mut Plan, gang: u32) {
                 continue;
             }
             let until = candidate.deadline;
-            let (board, needs) = (&mut plan.board, &candidate.needs);
-            match board.place(problem, needs, pass, until, urgency, gang) {
+            let asks = Ask::all(problem, &candidate.needs, gang);
+            let board = &mut plan.board;
+            match board.place(problem, asks, pass, until, urgency, gang) {
                 Ok(()) => {
                     verdict = Some(Verdict::Placed(pass));
                     break;

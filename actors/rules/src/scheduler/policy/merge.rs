@@ -2,8 +2,8 @@
 //! another of its sender enters it when that one has had its turn.
 
 use super::Planner;
-use super::index::{Bid, Class};
-use super::order::{Item, Turn, Way, compare, density, place_in_lane};
+use super::index::{Bid, Class, Facts, prefix};
+use super::order::{Item, Turn, Way, compare, density};
 use crate::scheduler::model::NONE;
 use std::cmp::Reverse;
 use std::collections::btree_set;
@@ -19,7 +19,7 @@ const AHEAD: usize = 64;
 pub(super) struct Merged<'p> {
     found: Vec<Turn>,
     heap: BinaryHeap<Entry>,
-    ways: Vec<(Way, usize)>,
+    ways: Vec<Way>,
     /// Per shape: its cursor, and entries of it in the heap.
     shapes: Vec<(u32, u32)>,
     cursors: Vec<Cursor<'p>>,
@@ -45,6 +45,7 @@ struct Entry {
     prefix: Reverse<u64>,
     gang: u32,
     head: u32,
+    before: u32,
     /// [`NONE`], or where it is one of several of its sender, how it came about.
     way: u32,
     /// The shape that it stands for, or [`NONE`].
@@ -75,15 +76,15 @@ impl<'p> Merged<'p> {
         for &gang in &index.silent {
             if planner.in_order(gang) {
                 let item = planner.item(gang);
-                merged.enter(planner, item, (Way::START, 0), true);
+                merged.enter(item, prefix(planner.p, gang), Way::START);
             } else {
-                merged.follow(planner, gang, 0, Way::START);
+                merged.follow(planner, gang, gang, Way::START, None);
             }
         }
         merged
     }
 
-    pub(super) fn get(&mut self, at: usize, planner: &Planner<'_>) -> Option<Turn> {
+    pub(super) fn get(&mut self, at: usize, planner: &mut Planner<'_>) -> Option<Turn> {
         while self.found.len() <= at {
             let mut ahead = Vec::with_capacity(AHEAD);
             while ahead.len() < AHEAD
@@ -110,16 +111,10 @@ impl<'p> Merged<'p> {
         if entry.shape != NONE {
             self.refill(planner, entry.shape);
         }
-        if entry.way == NONE {
-            if entry.followed
-                && let Some((lane, at)) = place_in_lane(planner.p, entry.gang)
-            {
-                debug_assert_eq!(lane[0], entry.head, "who competes first is first");
-                self.follow(planner, entry.gang, at, Way::START);
-            }
-        } else {
-            let (way, at) = self.ways[entry.way as usize];
-            self.follow(planner, entry.gang, at, way);
+        if entry.followed {
+            let way = self.ways.get(entry.way as usize);
+            let way = way.copied().unwrap_or(Way::START);
+            self.follow(planner, entry.gang, entry.head, way, Some(entry.prefix.0));
         }
         Some(entry.item())
     }
@@ -246,42 +241,59 @@ impl<'p> Merged<'p> {
         first
     }
 
-    /// A gang had its turn, or never has one: who follows it from its sender has the next.
-    fn follow(&mut self, planner: &Planner<'_>, gang: u32, at: usize, mut way: Way) {
+    /// A gang had its turn, or never has one: who follows it from its sender has the next. `leading` is the leading part
+    /// of their head's hash, where it is known.
+    fn follow(
+        &mut self,
+        planner: &Planner<'_>,
+        gang: u32,
+        head: u32,
+        mut way: Way,
+        leading: Option<u64>,
+    ) {
         let p = planner.p;
-        let lane = &p.lanes[p.gangs[gang as usize].sender as usize];
-        let step = |way: &mut Way, g: u32| {
-            way.step(p.gangs[g as usize].value, planner.time(g).priced);
+        let step = |way: &mut Way, g: u32, facts: &Facts| match facts.shape {
+            NONE => way.step(p.gangs[g as usize].value, 0),
+            shape => way.step(facts.value, planner.times[shape as usize].priced),
         };
-        step(&mut way, gang);
-        for (n, &next) in lane.iter().enumerate().skip(at + 1) {
-            if planner.in_order(next) {
-                let mut here = way;
-                step(&mut here, next);
+        let (mut at, mut facts) = (gang, planner.index.facts(gang));
+        step(&mut way, at, &facts);
+        while facts.next != NONE {
+            let before = std::mem::replace(&mut at, facts.next);
+            facts = planner.index.facts(at);
+            let mut here = way;
+            step(&mut here, at, &facts);
+            if planner.in_order(at) {
                 let item = Item {
                     rank: here.least,
-                    gang: next,
-                    head: lane[0],
+                    gang: at,
+                    head,
+                    before: match facts.class {
+                        Class::Bound => NONE,
+                        _ => before,
+                    },
                     key: NONE,
                 };
-                self.enter(planner, item, (way, n), true);
+                let leading = leading.unwrap_or_else(|| prefix(p, head));
+                self.enter(item, leading, way);
                 return;
             }
-            step(&mut way, next);
+            way = here;
         }
     }
 
-    fn enter(&mut self, planner: &Planner<'_>, item: Item, way: (Way, usize), settled: bool) {
+    fn enter(&mut self, item: Item, leading: u64, way: Way) {
         self.ways.push(way);
         self.heap.push(Entry {
             rank: item.rank,
-            prefix: Reverse(super::index::prefix(planner.p, item.head)),
+            prefix: Reverse(leading),
             gang: item.gang,
             head: item.head,
+            before: item.before,
             way: self.ways.len() as u32 - 1,
             shape: NONE,
             followed: true,
-            settled,
+            settled: true,
         });
     }
 }
@@ -293,6 +305,7 @@ impl Entry {
             prefix: Reverse(bid.prefix),
             gang: bid.gang,
             head: bid.gang,
+            before: NONE,
             way: NONE,
             shape,
             followed: bid.followed,
@@ -305,6 +318,7 @@ impl Entry {
             rank: self.rank,
             gang: self.gang,
             head: self.head,
+            before: self.before,
             key: NONE,
         }
     }

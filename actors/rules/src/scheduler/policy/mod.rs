@@ -18,6 +18,7 @@ mod merge;
 mod order;
 mod outbid;
 mod purse;
+mod said;
 mod standing;
 
 pub(crate) use board::Board;
@@ -28,10 +29,11 @@ use order::Item;
 pub(crate) use order::{DENSITY_BITS, density, fixed};
 pub(crate) use outbid::Outbid;
 use purse::Purse;
+pub(crate) use said::Said;
 
 use super::Policy;
 use super::limits::{PRICE_MAX, PRICE_MIN, PRICE_ONE, PRICE_STEP};
-use super::model::{BLANK, NONE, Pass, Plan, Problem, Time, Verdict};
+use super::model::{NONE, Pass, Plan, Problem, Time, Verdict};
 use crate::ids::Micros;
 use std::collections::{BTreeMap, VecDeque};
 
@@ -50,18 +52,28 @@ pub fn plan(problem: &Problem) -> Plan {
 pub fn replan(problem: &Problem, index: &mut Index, plan: &mut Plan) {
     let changed = index.refresh(problem);
     plan.verdicts.resize(problem.gangs.len(), Verdict::Nothing);
-    for gang in std::mem::take(&mut plan.decided).into_iter().chain(changed) {
-        plan.verdicts[gang as usize] = if index.waits(gang) {
-            BLANK
+    plan.said.resize(problem.gangs.len(), Said::Nothing);
+    // Who was given a verdict waited or was under way, and is still what it was unless it changed.
+    let before = std::mem::take(&mut plan.decided);
+    for &gang in &before {
+        plan.said[gang as usize] = Said::Waits;
+    }
+    for &gang in &index.under_way {
+        plan.said[gang as usize] = Said::Nothing;
+    }
+    for &gang in &changed {
+        let said = if index.waits(gang) {
+            Said::Waits
         } else {
-            Verdict::Nothing
+            Said::Nothing
         };
+        plan.said[gang as usize] = said;
     }
     let mut purse = std::mem::take(&mut index.purse);
     purse.clear(problem);
     let mut planner = Planner::new(problem, index, std::mem::take(plan), purse);
     planner.run();
-    (*plan, purse) = planner.finish();
+    (*plan, purse) = planner.finish(before.into_iter().chain(changed));
     index.purse = purse;
 }
 
@@ -105,9 +117,11 @@ struct Planner<'p> {
     /// Per shape: the time that its gangs have left.
     times: Vec<Time>,
     verdicts: Vec<Verdict>,
+    /// Per gang: its verdict in the making.
+    said: Vec<Said>,
     /// Per gang, as a set: it is placed.
     has_place: Vec<u64>,
-    /// Gangs that were given a verdict.
+    /// Gangs that were given a verdict, some of them more than once.
     decided: Vec<u32>,
     /// Ranks of all gangs, under a policy that is there to be compared with.
     ranks: Vec<u64>,
@@ -184,6 +198,7 @@ impl<'p> Planner<'p> {
             mean,
             times,
             verdicts: old.verdicts,
+            said: old.said,
             has_place: vec![0; p.gangs.len().div_ceil(64)],
             decided: old.decided,
             ranks: Vec::new(),
@@ -208,31 +223,28 @@ impl<'p> Planner<'p> {
         }
     }
 
-    fn say(&mut self, gang: u32, verdict: Verdict) {
-        let place = &mut self.verdicts[gang as usize];
-        if *place != verdict {
-            *place = verdict;
+    fn say(&mut self, gang: u32, said: Said) {
+        let place = &mut self.said[gang as usize];
+        if *place != said {
+            *place = said;
             self.decided.push(gang);
             let (set, bit) = (&mut self.has_place[gang as usize / 64], 1 << (gang % 64));
-            match verdict {
-                Verdict::Placed(_) => *set |= bit,
-                Verdict::Nothing | Verdict::Deferred(_) => *set &= !bit,
+            match said {
+                Said::Placed(_) => *set |= bit,
+                _ => *set &= !bit,
             }
         }
     }
 
-    fn finish(mut self) -> (Plan, Purse) {
+    /// The plan. Besides those that it decided, `changed` are gangs whose verdict may be another than before.
+    fn finish(mut self, changed: impl Iterator<Item = u32>) -> (Plan, Purse) {
         let p = self.p;
-        let mut placed = 0;
-        self.decided.sort_unstable();
-        self.decided.dedup();
-        let mut under_way = 0;
-        for &gang in &self.decided {
-            if matches!(self.verdicts[gang as usize], Verdict::Placed(_)) {
-                placed += 1;
-                under_way += u32::from(!self.index.waits(gang));
-            }
+        for gang in changed.chain(self.decided.iter().copied()) {
+            self.verdicts[gang as usize] = self.said[gang as usize].into();
         }
+        let placed: u32 = self.has_place.iter().map(|set| set.count_ones()).sum();
+        let under_way = self.index.under_way.iter();
+        let under_way = under_way.filter(|&&gang| self.is_placed(gang)).count() as u32;
         let prices = self.next_prices();
         let ranks = match p.policy {
             Policy::Value => Vec::new(),
@@ -244,6 +256,7 @@ impl<'p> Planner<'p> {
         let mut plan = Plan {
             queues: vec![VecDeque::new(); p.shards.len()],
             verdicts: self.verdicts,
+            said: self.said,
             decided: self.decided,
             ranks,
             times: self.times,

@@ -1,7 +1,7 @@
 //! In which order gangs are tried, sorted only as far as the capacity reaches.
 
 use super::Planner;
-use super::index::Facts;
+use super::index::{Class, Facts};
 use super::merge::Merged;
 use super::standing::rank;
 use crate::scheduler::Policy;
@@ -11,6 +11,9 @@ use std::cmp::Ordering;
 
 /// How many items are sorted at first: about what a slot of 32 shards takes.
 const CHUNK: usize = 4_096;
+
+/// Lanes up to this length are looked through from the front: two lines of the cache.
+const LANE_SHORT: usize = 32;
 
 /// Fraction bits of a density, in wei per microsecond: small values differ still.
 pub(crate) const DENSITY_BITS: u32 = 32;
@@ -57,6 +60,8 @@ pub(crate) struct Item {
     pub(crate) gang: u32,
     /// First gang of its sender.
     pub(crate) head: u32,
+    /// The gang before it in its lane that it has to wait for, or [`NONE`].
+    pub(crate) before: u32,
     pub(crate) key: u32,
 }
 
@@ -68,6 +73,8 @@ pub(super) struct Turn {
     /// Of its sender: inference units that what it paid covers, and microseconds that it was given for this block.
     pub(super) room: u64,
     pub(super) used: u64,
+    /// Its sender's place in the plan's purse.
+    pub(super) place: u32,
 }
 
 /// Items by descending rank, ties by hash: only as many as are asked for are put in order.
@@ -80,7 +87,7 @@ pub(super) enum Order<'p> {
 }
 
 impl Order<'_> {
-    pub(super) fn get(&mut self, at: usize, planner: &Planner<'_>) -> Option<Turn> {
+    pub(super) fn get(&mut self, at: usize, planner: &mut Planner<'_>) -> Option<Turn> {
         match self {
             Self::Listed(listed) => listed.get(planner.p, at).map(|item| planner.turn(item)),
             Self::Merged(merged) => merged.get(at, planner),
@@ -144,6 +151,11 @@ pub(super) fn place_in_lane(p: &Problem, gang: u32) -> Option<(&[u32], usize)> {
     if lane.len() < 2 {
         return None;
     }
+    // A short lane is looked through without a look at its gangs.
+    if lane.len() <= LANE_SHORT {
+        let found = lane.iter().position(|&other| other == gang)?;
+        return Some((lane, found));
+    }
     let at = |g: u32| (p.gangs[g as usize].nonce, p.gangs[g as usize].id);
     let own = at(gang);
     let guess = lane.partition_point(|&other| at(other) < own);
@@ -181,16 +193,32 @@ impl Way {
 impl Planner<'_> {
     /// A gang, with its rank under [`Policy::Value`].
     pub(super) fn item(&self, gang: u32) -> Item {
-        let (rank, head) = rank(self.p, gang, |g| self.time(g));
+        let facts = self.index.facts(gang);
+        if facts.class == Class::First {
+            // Its lane has nobody before it.
+            return Item {
+                rank: density(facts.value, self.times[facts.shape as usize].priced),
+                gang,
+                head: gang,
+                before: NONE,
+                key: NONE,
+            };
+        }
+        let (rank, way) = rank(self.p, gang, |g| self.time(g));
+        let promised = self.p.gangs[gang as usize].committed;
         Item {
             rank,
             gang,
-            head,
+            head: way.first().copied().unwrap_or(gang),
+            before: match way.last() {
+                Some(&before) if !promised => before,
+                _ => NONE,
+            },
             key: NONE,
         }
     }
 
-    pub(super) fn turn(&self, item: Item) -> Turn {
+    pub(super) fn turn(&mut self, item: Item) -> Turn {
         let facts = self.index.facts(item.gang);
         let sender = facts.sender as usize;
         Turn {
@@ -198,6 +226,7 @@ impl Planner<'_> {
             facts,
             room: self.p.rooms.get(sender).copied().unwrap_or(0),
             used: self.p.used.get(sender).copied().unwrap_or(0),
+            place: self.purse.place(facts.sender),
         }
     }
 
@@ -225,6 +254,7 @@ impl Planner<'_> {
                 rank,
                 gang,
                 head,
+                before: NONE,
                 key,
             };
             if candidate.call {

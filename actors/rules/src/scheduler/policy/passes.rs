@@ -1,24 +1,23 @@
 //! The passes of a plan, in their order.
 
-use super::board::{Horizon, Margin, Miss, Room, Urgency};
+use super::board::{Ask, Horizon, Margin, Miss, Room, Urgency};
 use super::index::{Class, Pairs, Shape};
 use super::merge::Merged;
 use super::order::{self, Item, Listed, Order, Turn, place_in_lane};
-use super::{Caps, Planner, under_way};
+use super::{Caps, Planner, Said, under_way};
 use crate::scheduler::Policy;
 use crate::scheduler::limits::{
     CUT_PERCENT, FAILURES_MAX, LONG_AGE_BLOCKS, TICKET_PERCENT, TICKET_SLACK,
 };
-use crate::scheduler::model::{BLANK, NONE, Pass, Verdict};
-use crate::tx::Reason;
+use crate::scheduler::model::{NONE, Pass, Verdict};
 use std::collections::BTreeSet;
 
 impl Planner<'_> {
     pub(super) fn run(&mut self) {
         let (p, index) = (self.p, self.index);
         for &gang in &index.under_way {
-            if let Some(verdict) = under_way(p, gang) {
-                self.say(gang, verdict);
+            if let Some(Verdict::Placed(pass)) = under_way(p, gang) {
+                self.say(gang, Said::Placed(pass));
             }
         }
         if p.policy != Policy::Value {
@@ -29,7 +28,7 @@ impl Planner<'_> {
                 return self.queue(others);
             }
             let mut others = Order::Listed(Listed::new(others));
-            return self.all_passes([&[], &[], &[], &calls], &mut others, Vec::new());
+            return self.all_passes([&[], &[], &[], &calls], &mut others);
         }
         let items = |gangs: &BTreeSet<u32>| -> Vec<Item> {
             let gangs = gangs.iter().copied();
@@ -45,11 +44,9 @@ impl Planner<'_> {
         for list in &mut lists {
             list.sort_unstable_by(|a, b| order::compare(p, a, b));
         }
-        let mut due: Vec<u32> = index.due.iter().copied().collect();
-        due.retain(|&gang| !self.is_long(gang));
         let mut others = Order::Merged(Merged::new(self));
         let [bound, aged, started, calls] = &lists;
-        self.all_passes([bound, aged, started, calls], &mut others, due);
+        self.all_passes([bound, aged, started, calls], &mut others);
     }
 
     /// Work longer than a slot that waited long enough.
@@ -68,12 +65,8 @@ impl Planner<'_> {
         gangs.map(|gang| self.item(gang)).collect()
     }
 
-    fn all_passes(
-        &mut self,
-        [bound, aged, started, calls]: [&[Item]; 4],
-        others: &mut Order<'_>,
-        due: Vec<u32>,
-    ) {
+    fn all_passes(&mut self, [bound, aged, started, calls]: [&[Item]; 4], others: &mut Order<'_>) {
+        let p = self.p;
         // What was promised keeps its margin where it can, and is not given up for its sake: nobody else comes before it.
         self.all(bound, Pass::This, true);
         self.board.reopen();
@@ -83,7 +76,9 @@ impl Planner<'_> {
         for item in aged {
             self.place_long(item, Pass::Aged);
         }
-        self.tickets(due);
+        if p.policy == Policy::Value {
+            self.tickets();
+        }
         // What began before is worth more than its value: without the rest it was computed in vain.
         let [this, next] = self.cuts(others, bound);
         self.all(started, Pass::This, false);
@@ -107,7 +102,8 @@ impl Planner<'_> {
         items.sort_unstable_by(|a, b| order::compare(p, a, b));
         self.board.set_horizon(Horizon::Open);
         for item in items {
-            self.try_place(item, Pass::This, (false, false, item.rank));
+            let turn = self.turn(item);
+            self.try_place(&turn, Pass::This, (false, false, item.rank));
         }
     }
 
@@ -131,7 +127,7 @@ impl Planner<'_> {
     }
 
     pub(super) fn waits(&self, gang: u32) -> bool {
-        matches!(self.verdicts[gang as usize], Verdict::Deferred(_))
+        self.said[gang as usize].waits()
     }
 
     /// Whether a gang that has something left to be started has a place: what [`Self::waits`] says, from less memory.
@@ -142,38 +138,53 @@ impl Planner<'_> {
     fn all(&mut self, items: &[Item], pass: Pass, committed: bool) {
         for item in items {
             if self.waits(item.gang) {
-                self.try_place(*item, pass, (committed, false, item.rank));
+                let turn = self.turn(*item);
+                self.try_place(&turn, pass, (committed, false, item.rank));
             }
         }
     }
 
     /// Serves the oldest tickets, as many as must be served in this block so that none is ever late.
-    fn tickets(&mut self, mut due: Vec<u32>) {
-        let p = self.p;
-        let due_of = |gang: u32| p.gangs[gang as usize].due.unwrap_or(p.height);
-        due.sort_unstable_by_key(|&gang| (due_of(gang), p.gangs[gang as usize].id));
+    fn tickets(&mut self) {
+        let (p, index) = (self.p, self.index);
+        let tickets = index.due.iter();
+        let tickets = tickets.map(|(&(due, prefix, gang), &shape)| (due, prefix, gang, shape));
+        let mut due: Vec<_> = tickets
+            .filter(|&(_, _, gang, _)| !self.is_long(gang))
+            .collect();
+        // They stand so already, but for those whose hashes differ late.
+        due.sort_by(|a, b| {
+            let id = |gang: u32| p.gangs[gang as usize].id;
+            let own = (a.0, a.1).cmp(&(b.0, b.1));
+            own.then_with(|| id(a.2).cmp(&id(b.2)))
+        });
         let per_block = self.per_slot * TICKET_PERCENT / 100;
         let (mut sum, mut needed) = (0u64, 0u64);
-        for &gang in &due {
-            let blocks = due_of(gang).0.saturating_sub(p.height.0 + TICKET_SLACK);
-            sum = sum.saturating_add(self.time(gang).plain);
+        for &(due, _, _, shape) in &due {
+            let blocks = due.saturating_sub(p.height.0 + TICKET_SLACK);
+            sum = sum.saturating_add(self.times[shape as usize].plain);
             needed = needed.max(sum.saturating_sub(per_block.saturating_mul(blocks)));
         }
         let mut served = 0u64;
-        for gang in due {
+        for (_, _, gang, shape) in due {
             if served >= needed {
                 break;
             }
-            served = served.saturating_add(self.time(gang).plain);
+            served = served.saturating_add(self.times[shape as usize].plain);
             // Its sender's earlier nonces go with it: it is of no use without them.
             let alone = [gang];
-            let (lane, at) = place_in_lane(p, gang).unwrap_or((&alone, 0));
+            let place = match index.class(gang) {
+                Class::First => None,
+                _ => place_in_lane(p, gang),
+            };
+            let (lane, at) = place.unwrap_or((&alone, 0));
             let waits = |g: &u32| self.waits(*g);
             let from = lane[..at].iter().rposition(|g| !waits(g));
             for &gang in &lane[from.map_or(0, |n| n + 1)..=at] {
                 if self.waits(gang) && !self.is_long(gang) {
                     let item = self.item(gang);
-                    self.try_place(item, Pass::This, (false, true, item.rank));
+                    let turn = self.turn(item);
+                    self.try_place(&turn, Pass::This, (false, true, item.rank));
                 }
             }
         }
@@ -213,7 +224,7 @@ impl Planner<'_> {
             self.charge(&turn);
             let plain = self.times[shape].plain;
             cost = cost.saturating_add(plain);
-            last = Some((gang, plain));
+            last = Some((turn.facts.value, plain));
             counts[shape] += 1;
             for (cut, most) in cuts.iter_mut().zip(most) {
                 if cost <= most {
@@ -223,9 +234,7 @@ impl Planner<'_> {
         }
         self.purse.back_to(before);
         self.bar = match last {
-            Some((gang, plain)) if cost > most[1] => {
-                order::density(p.gangs[gang as usize].value, plain)
-            }
+            Some((value, plain)) if cost > most[1] => order::density(value, plain),
             _ => 0,
         };
         let mut asked = vec![0; p.models.len()];
@@ -239,60 +248,61 @@ impl Planner<'_> {
     }
 
     /// Places a gang in a pass, whole, and says whether it did.
-    pub(super) fn try_place(&mut self, item: Item, pass: Pass, urgency: Urgency) -> bool {
+    pub(super) fn try_place(&mut self, turn: &Turn, pass: Pass, urgency: Urgency) -> bool {
         let p = self.p;
-        let gang = item.gang as usize;
-        let candidate = &p.gangs[gang];
+        let item = &turn.item;
+        let gang = item.gang;
         let baseline = p.policy != Policy::Value;
-        // Who heads its lane has nobody before it, and its lane is not looked up.
-        if !baseline
-            && !candidate.committed
-            && (item.head != item.gang || candidate.call)
-            && let Some((lane, at)) = place_in_lane(p, item.gang)
-            && at > 0
-        {
-            let ready = match self.verdicts[lane[at - 1] as usize] {
-                Verdict::Nothing => true,
-                Verdict::Placed(earlier) => earlier <= pass,
-                Verdict::Deferred(_) => false,
-            };
-            if !ready {
-                self.say(item.gang, Verdict::Deferred(Reason::NonceDependency));
-                return false;
-            }
+        if !baseline && item.before != NONE && !self.is_ready(item.before, pass) {
+            self.say(gang, Said::NonceDependency);
+            return false;
         }
-        let until = candidate.deadline;
-        let result = if item.key != NONE {
-            let needs = [item.key];
-            self.board.place(p, &needs, pass, until, urgency, item.gang)
-        } else if baseline {
-            self.board
-                .place_partly(p, &candidate.needs, pass, until, urgency, item.gang)
-        } else {
-            self.board
-                .place(p, &candidate.needs, pass, until, urgency, item.gang)
+        let result = match turn.facts.asks() {
+            Some(asks) if !baseline => self.board.place(p, asks, pass, None, urgency, gang),
+            _ => {
+                let (needs, until) = (
+                    &p.gangs[gang as usize].needs,
+                    p.gangs[gang as usize].deadline,
+                );
+                let board = &mut self.board;
+                if item.key != NONE {
+                    board.place_partly(p, &[item.key], pass, until, urgency, gang)
+                } else if baseline {
+                    board.place_partly(p, needs, pass, until, urgency, gang)
+                } else {
+                    let asks = Ask::all(p, needs, gang);
+                    board.place(p, asks, pass, until, urgency, gang)
+                }
+            }
         };
         match result {
             Ok(()) => {
-                let whole = item.key == NONE
-                    || candidate
-                        .needs
-                        .iter()
-                        .all(|&key| self.board.left(p, key) == 0);
+                let needs = || &p.gangs[gang as usize].needs;
+                let whole =
+                    item.key == NONE || needs().iter().all(|&key| self.board.left(p, key) == 0);
                 if whole {
-                    self.say(item.gang, Verdict::Placed(pass));
+                    self.say(gang, Said::Placed(pass));
                 }
-                self.charge(&self.turn(item));
+                self.charge(turn);
                 true
             }
             Err(miss) => {
-                let verdict = match miss {
-                    Miss::NoShard => Verdict::Deferred(Reason::NoShard),
-                    Miss::Full | Miss::Late => BLANK,
+                let said = match miss {
+                    Miss::NoShard => Said::NoShard,
+                    Miss::Full | Miss::Late => Said::Waits,
                 };
-                self.say(item.gang, verdict);
+                self.say(gang, said);
                 false
             }
+        }
+    }
+
+    /// Whether a gang is done, or is in the pass or an earlier one: then who is behind it may follow.
+    fn is_ready(&self, gang: u32, pass: Pass) -> bool {
+        match self.said[gang as usize] {
+            Said::Nothing => true,
+            Said::Placed(earlier) => earlier <= pass,
+            _ => false,
         }
     }
 
@@ -306,12 +316,12 @@ impl Planner<'_> {
         let result = self
             .board
             .place_partly(p, needs, pass, until, urgency, gang);
-        let verdict = match result {
-            Ok(()) => Verdict::Placed(pass),
-            Err(Miss::NoShard) => Verdict::Deferred(Reason::NoShard),
-            Err(_) => Verdict::Deferred(Reason::DeadlineInfeasible),
+        let said = match result {
+            Ok(()) => Said::Placed(pass),
+            Err(Miss::NoShard) => Said::NoShard,
+            Err(_) => Said::DeadlineInfeasible,
         };
-        self.say(gang, verdict);
+        self.say(gang, said);
     }
 
     fn long(&mut self, order: &mut Order<'_>, calls: &[Item]) {

@@ -5,8 +5,8 @@ use super::order::{Way, density, place_in_lane};
 use crate::scheduler::model::{BLANK, NONE, Plan, Problem, Time, Verdict};
 use crate::tx::Reason;
 
-/// A gang's rank under [`crate::scheduler::Policy::Value`], and the first gang of its sender.
-pub(super) fn rank(p: &Problem, gang: u32, time: impl Fn(u32) -> Time) -> (u64, u32) {
+/// A gang's rank under [`crate::scheduler::Policy::Value`], and those before it in its lane.
+pub(super) fn rank(p: &Problem, gang: u32, time: impl Fn(u32) -> Time) -> (u64, &[u32]) {
     let candidate = &p.gangs[gang as usize];
     match place_in_lane(p, gang) {
         Some((lane, at)) if !candidate.call => {
@@ -14,9 +14,9 @@ pub(super) fn rank(p: &Problem, gang: u32, time: impl Fn(u32) -> Time) -> (u64, 
             for &g in &lane[..=at] {
                 way.step(p.gangs[g as usize].value, time(g).priced);
             }
-            (way.least, lane[0])
+            (way.least, &lane[..at])
         }
-        _ => (density(candidate.value, time(gang).priced), gang),
+        _ => (density(candidate.value, time(gang).priced), &[]),
     }
 }
 

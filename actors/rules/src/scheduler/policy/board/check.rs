@@ -32,7 +32,7 @@ impl Board {
     pub(crate) fn adds_up(&self, p: &Problem) -> bool {
         let mut load: [Vec<u64>; PASSES] = std::array::from_fn(|_| vec![0; self.shards]);
         let mut variance = load.clone();
-        let mut placed = vec![0u32; self.placed.len()];
+        let mut placed = vec![0u8; self.spots.len()];
         for batch in self.batches.iter().filter(|b| !b.keys.is_empty()) {
             let cost = p.cost(batch.model, batch.shard);
             let (at, s) = (batch.pass as usize, batch.shard as usize);
@@ -48,7 +48,7 @@ impl Board {
         }
         load == self.load
             && variance == self.variance
-            && placed == self.placed
+            && placed.iter().eq(self.spots.iter().map(|spot| &spot.placed))
             && kept == self.kept
             && self.batches.len() == self.batch_kept.len()
     }

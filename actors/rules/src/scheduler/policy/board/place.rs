@@ -1,21 +1,21 @@
 //! What is put on the board, and taken off without a trace.
 
-use super::{Board, Margin, Miss, Step, Urgency};
+use super::{Ask, Board, Margin, Miss, Spot, Step, Urgency};
 use crate::ids::Micros;
 use crate::scheduler::model::{Batch, NONE, Pass, Problem};
 
 impl Board {
-    /// Places all that `needs` asks for in `pass`, or nothing.
+    /// Places all of a gang, or nothing.
     pub(crate) fn place(
         &mut self,
         p: &Problem,
-        needs: &[u32],
+        asks: impl Iterator<Item = Ask> + Clone,
         pass: Pass,
         until: Option<Micros>,
         urgency: Urgency,
         opener: u32,
     ) -> Result<(), Miss> {
-        let result = self.place_some(p, needs, pass, until, urgency, opener);
+        let result = self.place_some(p, asks, pass, until, urgency, opener);
         if result.is_err() {
             self.undo();
         }
@@ -35,7 +35,7 @@ impl Board {
     ) -> Result<(), Miss> {
         let mut result = Ok(());
         for need in needs {
-            let need = std::slice::from_ref(need);
+            let need = Ask::all(p, std::slice::from_ref(need), opener);
             result = result.and(self.place(p, need, pass, until, urgency, opener));
         }
         result
@@ -44,7 +44,7 @@ impl Board {
     fn place_some(
         &mut self,
         p: &Problem,
-        needs: &[u32],
+        asks: impl Iterator<Item = Ask> + Clone,
         pass: Pass,
         until: Option<Micros>,
         urgency: Urgency,
@@ -52,8 +52,9 @@ impl Board {
     ) -> Result<(), Miss> {
         let deadline = self.deadline(p, pass);
         let deadline = until.map_or(deadline, |u| deadline.min(u.saturating_sub(p.now).0));
-        for (position, &key) in needs.iter().enumerate() {
-            let state = p.keys[key as usize];
+        let mut rest = asks;
+        while let Some(ask) = rest.next() {
+            let Ask { key, spread, state } = ask;
             let margin = match self.margin {
                 Margin::On => state.margin(),
                 Margin::Off => 0,
@@ -64,19 +65,26 @@ impl Board {
                 .0
                 .saturating_add(margin)
                 > deadline;
-            let placed = self.placed[key as usize];
-            if late || placed > 0 && self.key_pass[key as usize] > pass as u8 {
+            let spot = self.spots[key as usize];
+            if late || spot.placed > 0 && spot.pass > pass as u8 {
                 return Err(Miss::Late);
             }
-            for _ in placed..state.copies {
-                let barred = state.barred | self.taken.get(&key).copied().unwrap_or(0);
+            for _ in spot.placed.into()..state.copies {
+                let taken = match state.copies {
+                    1 => 0,
+                    _ => self.taken.get(&key).copied().unwrap_or(0),
+                };
+                let barred = state.barred | taken;
                 let first = self.steps.is_empty();
                 if barred == 0 && self.full[pass as usize][state.model as usize] {
                     return Err(Miss::Full);
                 }
-                let spread = p.gangs[opener as usize].id.0[position % 32] as usize;
-                match self.choose(p, state.model, barred, pass, deadline, spread) {
-                    Ok(shard) => self.put(p, key, shard, pass, urgency, opener),
+                match self.choose(p, state.model, barred, pass, deadline, spread.into()) {
+                    // What would be taken off again is not put on.
+                    Ok(_) if first && self.finds_no_room(rest.clone(), pass) => {
+                        return Err(Miss::Full);
+                    }
+                    Ok(shard) => self.put(p, &ask, shard, pass, urgency, opener),
                     Err(miss) => {
                         // Where even an empty undo list finds nothing, nobody will in this pass: loads only grow.
                         if first && barred == 0 && miss == Miss::Full && until.is_none() {
@@ -90,16 +98,31 @@ impl Board {
         Ok(())
     }
 
+    /// Whether one of these asks for a model of which it is known that there is no room, and nothing before it could
+    /// find no shard at all.
+    fn finds_no_room(&self, asks: impl Iterator<Item = Ask>, pass: Pass) -> bool {
+        for Ask { key, state, .. } in asks {
+            if !state.is_plain() || self.hosts[state.model as usize].is_empty() {
+                return false;
+            }
+            let full = self.full[pass as usize][state.model as usize];
+            if full && self.spots[key as usize].placed == 0 {
+                return true;
+            }
+        }
+        false
+    }
+
     fn put(
         &mut self,
         p: &Problem,
-        key: u32,
+        &Ask { key, state, .. }: &Ask,
         shard: u32,
         pass: Pass,
         urgency: Urgency,
         opener: u32,
     ) {
-        let model = p.keys[key as usize].model;
+        let model = state.model;
         let table = model as usize * self.shards + shard as usize;
         let (join, add, variance) = self.addition(p, model, shard, pass);
         let hint = std::mem::replace(&mut self.hint[pass as usize][model as usize], shard);
@@ -131,7 +154,7 @@ impl Board {
             table,
             opened,
             urgency: entry.urgency,
-            key_pass: self.key_pass[key as usize],
+            key_pass: self.spots[key as usize].pass,
             asked: pass,
             hint,
             add,
@@ -147,10 +170,11 @@ impl Board {
         self.keep_free(batch, left);
         self.load[at][shard as usize] += add;
         self.variance[at][shard as usize] += variance;
-        self.placed[key as usize] += 1;
         self.used.push(key);
-        self.key_pass[key as usize] = self.key_pass[key as usize].max(at as u8);
-        if p.keys[key as usize].copies > 1 {
+        let spot = &mut self.spots[key as usize];
+        spot.placed += 1;
+        spot.pass = spot.pass.max(at as u8);
+        if state.copies > 1 {
             *self.taken.entry(key).or_default() |= 1 << shard;
         }
     }
@@ -172,8 +196,9 @@ impl Board {
             batch.urgency = step.urgency;
             self.load[at][shard as usize] -= step.add;
             self.variance[at][shard as usize] -= step.variance;
-            self.placed[step.key as usize] -= 1;
-            self.key_pass[step.key as usize] = step.key_pass;
+            let spot = &mut self.spots[step.key as usize];
+            spot.placed -= 1;
+            spot.pass = step.key_pass;
             if let Some(taken) = self.taken.get_mut(&step.key) {
                 *taken &= !(1 << shard);
                 if *taken == 0 {
@@ -210,7 +235,7 @@ impl Board {
             *open = NONE;
         }
         for key in keys {
-            let placed = &mut self.placed[key as usize];
+            let placed = &mut self.spots[key as usize].placed;
             *placed = placed.saturating_sub(1);
             if let Some(taken) = self.taken.get_mut(&key) {
                 *taken &= !(1 << shard);
@@ -220,7 +245,6 @@ impl Board {
 
     /// Makes room for keys that came after the plan.
     pub(crate) fn grow(&mut self, p: &Problem) {
-        self.placed.resize(p.keys.len(), 0);
-        self.key_pass.resize(p.keys.len(), 0);
+        self.spots.resize(p.keys.len(), Spot::default());
     }
 }

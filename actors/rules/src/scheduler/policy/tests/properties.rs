@@ -140,17 +140,16 @@ fn change(p: &mut Problem, index: &mut Index, dice: &mut Dice, which: u32, told:
         3 => {
             let sender = candidate.sender as usize;
             *candidate = Default::default();
-            p.lanes[sender].retain(|&other| other != which);
-            if let Some(&first) = p.lanes[sender].first() {
-                index.touch(first);
-            }
+            let lane = &mut p.lanes[sender];
+            lane.iter().for_each(|&gang| index.touch(gang));
+            lane.retain(|&other| other != which);
         }
         _ => {
             let fresh = p.gangs.len() as u32;
             gang(p, dice, fresh, Extras::All);
             index.touch(fresh);
             let lane = &p.lanes[p.gangs[fresh as usize].sender as usize];
-            lane.iter().take(2).for_each(|&gang| index.touch(gang));
+            lane.iter().for_each(|&gang| index.touch(gang));
         }
     }
     index.touch(which);
