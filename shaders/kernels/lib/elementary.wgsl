@@ -24,7 +24,7 @@ fn f_packed(p: Parts) -> u32 {
 // Most of f_mad's cost is to find what is known here: which is larger, and that nothing is subnormal, infinite or zero.
 fn f_horner_step(v: Parts, x: Parts, opposite: u32, c: u32) -> Parts {
   let top = mantissa_product(v.mantissa, x.mantissa);
-  let left = select(0u, 1u, top < 0x40000000u);
+  let left = 1u - (top >> 30u);
   let exponent = i32((c >> 23u) & 0xffu);
   let apart = exponent - (v.exponent + x.exponent - 126 - i32(left));
   let product = shift_sticky(rounded(top << left) << 6u, u32(apart));

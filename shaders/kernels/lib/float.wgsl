@@ -16,7 +16,7 @@ const ONE: u32 = 0x3f800000u;
 fn shift_sticky(x: u32, n: u32) -> u32 {
   let within = min(n, 31u);
   let kept = x >> within;
-  return kept | select(0u, 1u, (kept << within) != x);
+  return kept | min((kept << within) ^ x, 1u);
 }
 
 // A significand whose leading one is at bit 30, rounded to 24 bits, ties to even.
@@ -99,7 +99,7 @@ fn mantissa_product(p: u32, q: u32) -> u32 {
   let low = pl * ql;
   let middle = ph * ql + pl * qh + (low >> 12u);
   let lost = (middle & 0x1fu) | (low & 0xfffu);
-  return (((ph * qh) << 7u) + (middle >> 5u)) | select(0u, 1u, lost != 0u);
+  return (((ph * qh) << 7u) + (middle >> 5u)) | min(lost, 1u);
 }
 
 fn f_mul(a: u32, b: u32) -> u32 {
@@ -109,7 +109,7 @@ fn f_mul(a: u32, b: u32) -> u32 {
   // Where the larger is subnormal, the product is zero whatever its mantissa is taken for.
   let p = f_parts(x);
   let top = mantissa_product(p.mantissa, (y & MANTISSA) | HIDDEN);
-  let left = select(0u, 1u, top < 0x40000000u);
+  let left = 1u - (top >> 30u);
   let finite = round_pack(sign, p.exponent + i32(y >> 23u) - 127 - i32(left), top << left);
   let zero = x == 0u;
   let result = select(finite, sign, zero);
@@ -124,7 +124,7 @@ fn f_mad(a: u32, b: u32, c: u32) -> u32 {
 // a * b of normal numbers whose product is normal: a third less than f_mul.
 fn f_mul_normal(a: u32, b: u32) -> u32 {
   let top = mantissa_product((a & MANTISSA) | HIDDEN, (b & MANTISSA) | HIDDEN);
-  let left = select(0u, 1u, top < 0x40000000u);
+  let left = 1u - (top >> 30u);
   let exponents = (a & INFINITY) + (b & INFINITY) - ((127u + left) << 23u);
   return ((a ^ b) & SIGN) | (exponents + rounded(top << left));
 }
