@@ -184,5 +184,5 @@ fn max_unpool(cx: &mut Cx<'_, '_>) -> Result<Tensor> {
         .map(|(w, d)| i64::from(w - d))
         .collect();
     let before = vec![0; dims.len()];
-    super::shape::padded(cx, &out, &before, &after, None, "constant")
+    super::pad::padded(cx, &out, &before, &after, None, "constant")
 }

@@ -1,6 +1,7 @@
 //! Contractions: products of matrices, and convolutions.
 
-use super::shape::{padded, reshaped};
+use super::pad::padded;
+use super::shape::reshaped;
 use super::{Cx, Result, elementwise, invalid, pool, quantised, unsupported};
 use crate::plan::{Kind, MapOp, Tensor, broadcast_dims, contiguous_strides, count};
 use penstock_rules::tensor::ElementType;

@@ -12,14 +12,17 @@ mod elementwise;
 mod index;
 mod linear;
 mod loss;
+mod make;
 mod matrix;
 mod ml;
 mod norm;
 mod order;
+mod pad;
 mod pool;
 mod quantised;
 mod recurrent;
 mod reduce;
+mod region;
 mod resize;
 mod sample;
 mod scan;
@@ -173,6 +176,8 @@ pub(crate) fn lower(cx: &mut Cx<'_, '_>) -> Result<Vec<Tensor>> {
     let families = [
         elementwise::lower,
         shape::lower,
+        pad::lower,
+        make::lower,
         linear::lower,
         reduce::lower,
         norm::lower,
@@ -188,6 +193,7 @@ pub(crate) fn lower(cx: &mut Cx<'_, '_>) -> Result<Vec<Tensor>> {
         loss::lower,
         signal::lower,
         sample::lower,
+        region::lower,
         columns::lower,
         matrix::lower,
     ];

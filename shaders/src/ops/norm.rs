@@ -305,7 +305,7 @@ fn local_response(cx: &mut Cx<'_, '_>) -> Result<Tensor> {
     let (mut low, mut high) = (vec![0; x.rank()], vec![0; x.rank()]);
     low[1] = before;
     high[1] = after;
-    let wide = super::shape::padded(cx, &squares, &low, &high, None, "constant")?;
+    let wide = super::pad::padded(cx, &squares, &low, &high, None, "constant")?;
     let mut sum = wide.sliced(1, 0, 1, x.dims[1]);
     for shift in 1..size {
         let next = wide.sliced(1, shift, 1, x.dims[1]);

@@ -1,14 +1,12 @@
 //! Operators that move, view or make elements.
 
-use super::{Cx, Result, elementwise, invalid, resolve_axis, unsupported};
-use crate::graph::{Constant, kind_of};
-use crate::plan::{Arg, Kind, MapOp, Place, Tensor, count};
-use penstock_rules::tensor::ElementType;
+use super::{Cx, Result, invalid, resolve_axis};
+use crate::graph::Constant;
+use crate::plan::{Place, Tensor, count};
 use std::sync::Arc;
 
 pub(super) fn lower(cx: &mut Cx<'_, '_>) -> Result<Option<Vec<Tensor>>> {
     let out = match cx.node.op.as_str() {
-        "Constant" => constant(cx)?,
         "Shape" => shape(cx)?,
         "Size" => {
             let x = cx.input(0)?;
@@ -26,40 +24,11 @@ pub(super) fn lower(cx: &mut Cx<'_, '_>) -> Result<Option<Vec<Tensor>>> {
         "Slice" => slice(cx)?,
         "Split" => return split(cx).map(Some),
         "Tile" => tile(cx)?,
-        "Pad" => pad(cx)?,
-        "CenterCropPad" => center(cx)?,
-        "ConstantOfShape" => constant_of_shape(cx)?,
-        "Range" => range(cx)?,
-        "EyeLike" => eye_like(cx)?,
-        "Trilu" => trilu(cx)?,
         "DepthToSpace" => depth_to_space(cx)?,
         "SpaceToDepth" => space_to_depth(cx)?,
         _ => return Ok(None),
     };
     Ok(Some(vec![out]))
-}
-
-fn constant(cx: &mut Cx<'_, '_>) -> Result<Tensor> {
-    let attrs = &cx.node.attrs;
-    if let Some(value) = attrs.tensor("value") {
-        return Ok(Tensor::constant(value));
-    }
-    let one = |c: Constant| Ok(c);
-    let made = if attrs.has("value_float") {
-        one(Constant::from_f32(
-            vec![],
-            &[attrs.float("value_float", 0.0)],
-        ))
-    } else if attrs.has("value_int") {
-        one(Constant::from_i64(vec![], &[attrs.int("value_int", 0)]))
-    } else if let Some(values) = attrs.floats("value_floats") {
-        one(Constant::from_f32(vec![values.len() as u32], values))
-    } else if let Some(values) = attrs.ints("value_ints") {
-        one(Constant::from_i64(vec![values.len() as u32], values))
-    } else {
-        unsupported("a constant of this type")
-    }?;
-    Ok(cx.b.constant(made))
 }
 
 fn shape(cx: &mut Cx<'_, '_>) -> Result<Tensor> {
@@ -96,7 +65,7 @@ pub(super) fn reshaped(cx: &mut Cx<'_, '_>, x: &Tensor, dims: &[u32]) -> Result<
         .map_or_else(|| invalid("what is contiguous reshapes"), Ok)
 }
 
-fn dim(value: i64) -> Result<u32> {
+pub(super) fn dim(value: i64) -> Result<u32> {
     u32::try_from(value).map_or_else(|_| invalid(format!("dimension {value}")), Ok)
 }
 
@@ -382,263 +351,6 @@ fn tile(cx: &mut Cx<'_, '_>) -> Result<Tensor> {
         let view = out.viewed(dims, strides);
         out = reshaped(cx, &view, &target)?;
     }
-    Ok(out)
-}
-
-fn pad(cx: &mut Cx<'_, '_>) -> Result<Tensor> {
-    let x = cx.input(0)?;
-    let old = cx.node.version < 11;
-    let pads = if old {
-        cx.node.attrs.ints("pads").map(<[i64]>::to_vec)
-    } else {
-        cx.known(1)?
-    };
-    let Some(pads) = pads else {
-        return invalid("pads are missing");
-    };
-    let axes: Vec<usize> = match cx.known(3)? {
-        Some(axes) => axes
-            .iter()
-            .map(|&a| resolve_axis(a, x.rank()))
-            .collect::<Result<_>>()?,
-        None => (0..x.rank()).collect(),
-    };
-    if pads.len() != 2 * axes.len() {
-        return invalid("two pads per axis are needed");
-    }
-    let (mut before, mut after) = (vec![0; x.rank()], vec![0; x.rank()]);
-    for (i, &axis) in axes.iter().enumerate() {
-        before[axis] = pads[i];
-        after[axis] = pads[axes.len() + i];
-    }
-    let value = if old {
-        let value = cx.node.attrs.float("value", 0.0);
-        Some(cx.const_f32(&[], &[value]))
-    } else {
-        cx.optional(2)
-    };
-    let mode = cx.node.attrs.str("mode", "constant").to_owned();
-    padded(cx, &x, &before, &after, value.as_ref(), &mode)
-}
-
-/// Cut or padded with zeros to known extents, around the middle.
-fn center(cx: &mut Cx<'_, '_>) -> Result<Tensor> {
-    let x = cx.input(0)?;
-    let extents = dims_of(&cx.must_know(1)?)?;
-    let axes: Vec<usize> = match cx.node.attrs.ints("axes") {
-        Some(axes) => axes
-            .iter()
-            .map(|&a| resolve_axis(a, x.rank()))
-            .collect::<Result<_>>()?,
-        None => (0..x.rank()).collect(),
-    };
-    if axes.len() != extents.len() {
-        return invalid("one extent per axis is needed");
-    }
-    let (mut before, mut after) = (vec![0; x.rank()], vec![0; x.rank()]);
-    for (&axis, &extent) in axes.iter().zip(&extents) {
-        let more = i64::from(extent) - i64::from(x.dims[axis]);
-        // What is odd goes to the end, of a pad as of a cut.
-        before[axis] = more / 2;
-        after[axis] = more - more / 2;
-    }
-    padded(cx, &x, &before, &after, None, "constant")
-}
-
-/// A tensor with elements added (or, where a pad is negative, cut off) at its ends.
-pub(super) fn padded(
-    cx: &mut Cx<'_, '_>,
-    x: &Tensor,
-    before: &[i64],
-    after: &[i64],
-    value: Option<&Tensor>,
-    mode: &str,
-) -> Result<Tensor> {
-    let mut x = x.clone();
-    let (mut before, mut after) = (before.to_vec(), after.to_vec());
-    for axis in 0..x.rank() {
-        let extent = i64::from(x.dims[axis]);
-        let cut = [before[axis].min(0), after[axis].min(0)];
-        let left = extent + cut[0] + cut[1];
-        if left < 0 || left > extent {
-            return invalid("pads cut more than there is");
-        }
-        x = x.sliced(axis, -cut[0], 1, left as u32);
-        before[axis] = before[axis].max(0);
-        after[axis] = after[axis].max(0);
-    }
-    if before.iter().chain(&after).all(|&p| p == 0) {
-        return Ok(x);
-    }
-    if mode == "constant" {
-        let dims = (0..x.rank())
-            .map(|a| {
-                dim(i64::from(x.dims[a])
-                    .saturating_add(before[a])
-                    .saturating_add(after[a]))
-            })
-            .collect::<Result<Vec<_>>>()?;
-        let zero = cx.b.constant(Constant::new(
-            x.element,
-            vec![],
-            vec![0; kind_of(x.element).map_or(1, |k| k.words() as usize)],
-        ));
-        let value = match value {
-            Some(value) if value.len() == 1 => reshaped(cx, value, &[])?,
-            Some(_) => return invalid("the pad value must be one element"),
-            None => zero,
-        };
-        if value.element != x.element {
-            return invalid("the pad value has another type");
-        }
-        let out = cx.b.map(x.element, &dims, &[&value], |_, a| a[0])?;
-        let mut place = out.clone();
-        for (axis, (&skipped, &extent)) in before.iter().zip(&x.dims).enumerate() {
-            place = place.sliced(axis, skipped, 1, extent);
-        }
-        cx.b.copy_into(&x, &place)?;
-        return Ok(out);
-    }
-    // The other modes repeat elements, axis after axis.
-    for axis in 0..x.rank() {
-        if before[axis] == 0 && after[axis] == 0 {
-            continue;
-        }
-        let n = i64::from(x.dims[axis]);
-        let source = |i: i64| match mode {
-            "edge" => Some(i.clamp(0, n - 1)),
-            "wrap" => Some(i.rem_euclid(n)),
-            "reflect" if n == 1 => Some(0),
-            "reflect" => {
-                let period = 2 * (n - 1);
-                let at = i.rem_euclid(period);
-                Some(if at < n { at } else { period - at })
-            }
-            _ => None,
-        };
-        let total = n + before[axis] + after[axis];
-        if n == 0 || total > i64::from(u32::MAX) || total as u64 > cx.b.limits.elements_max {
-            return invalid("nothing to repeat, or too much");
-        }
-        let mut parts = vec![];
-        for side in [-before[axis]..0, n..n + after[axis]] {
-            for i in side {
-                match source(i) {
-                    Some(at) => parts.push(x.sliced(axis, at, 1, 1)),
-                    None => return unsupported(format!("pad mode {mode:?}")),
-                }
-            }
-            if parts.len() as i64 == before[axis] {
-                parts.push(x.clone());
-            }
-        }
-        x = joined(cx, &parts, axis)?;
-    }
-    Ok(x)
-}
-
-fn constant_of_shape(cx: &mut Cx<'_, '_>) -> Result<Tensor> {
-    let dims = dims_of(&cx.must_know(0)?)?;
-    let value = match cx.node.attrs.tensor("value") {
-        Some(value) if value.len() == 1 => Tensor::constant(value),
-        Some(_) => return invalid("the value must be one element"),
-        None => cx.const_f32(&[1], &[0.0]),
-    };
-    if count(&dims) > cx.b.limits.elements_max {
-        return invalid("too many elements");
-    }
-    reshaped(cx, &value, &[])?.broadcast(&dims)
-}
-
-fn range(cx: &mut Cx<'_, '_>) -> Result<Tensor> {
-    let (start, limit, delta) = (cx.input(0)?, cx.input(1)?, cx.input(2)?);
-    let Some(bits) = [&start, &limit, &delta]
-        .iter()
-        .map(|t| t.bits().filter(|b| b.len() == 1).map(|b| b[0]))
-        .collect::<Option<Vec<u64>>>()
-    else {
-        return unsupported("a range that depends on data");
-    };
-    let most = cx.b.limits.elements_max;
-    let made = if start.kind() == Kind::F32 {
-        let v: Vec<f32> = bits.iter().map(|&b| f32::from_bits(b as u32)).collect();
-        let steps = ((v[1] - v[0]) / v[2]).ceil().max(0.0);
-        if !steps.is_finite() || steps as u64 > most {
-            return invalid("the range has no end");
-        }
-        let values: Vec<f32> = (0..steps as u32).map(|i| v[0] + i as f32 * v[2]).collect();
-        Constant::from_f32(vec![values.len() as u32], &values)
-    } else {
-        let v: Vec<i64> = [&start, &limit, &delta]
-            .iter()
-            .filter_map(|t| t.integers().map(|i| i[0]))
-            .collect();
-        let distance = i128::from(v[1]) - i128::from(v[0]);
-        let step = i128::from(v[2]);
-        if step == 0 {
-            return invalid("a step of 0");
-        }
-        let steps = if (distance > 0) == (step > 0) {
-            distance.unsigned_abs().div_ceil(step.unsigned_abs())
-        } else {
-            0
-        };
-        if steps > u128::from(most) {
-            return invalid("the range is too long");
-        }
-        let values: Vec<i64> = (0..steps as i64).map(|i| v[0] + i * v[2]).collect();
-        let wide = Tensor::constant(&Arc::new(Constant::from_i64(
-            vec![values.len() as u32],
-            &values,
-        )));
-        return elementwise::cast(cx, &wide, start.element);
-    };
-    Ok(cx.b.constant(made))
-}
-
-/// Numbers of the rows and of the columns of matrices in `x`, as constants that broadcast. Where rows are samples, a sample has another number in
-/// another batch: then they follow from the shape.
-fn row_and_column(cx: &mut Cx<'_, '_>, x: &Tensor, rows: u32, columns: u32) -> (Tensor, Tensor) {
-    let numbers = |n: u32| (0..i64::from(n)).collect::<Vec<i64>>();
-    let moving = x.rank() == 2 && !x.is_const();
-    let row = Constant::from_i64(vec![rows, 1], &numbers(rows));
-    let row = cx.b.constant(row.marked(moving));
-    (row, cx.const_i64(&[1, columns], &numbers(columns)))
-}
-
-fn eye_like(cx: &mut Cx<'_, '_>) -> Result<Tensor> {
-    let x = cx.input(0)?;
-    let &[rows, columns] = &x.dims[..] else {
-        return invalid("a matrix is needed");
-    };
-    let element = match cx.node.attrs.int("dtype", 0) {
-        0 => x.element,
-        number => elementwise::element(number)?,
-    };
-    let offset = cx.node.attrs.int("k", 0);
-    let (row, column) = row_and_column(cx, &x, rows, columns);
-    let ones = cx.b.zip(ElementType::Bool, &[&row, &column], |p, a| {
-        let moved = p.op(MapOp::Add, Kind::I64, &[a[0], Arg::Imm(offset as u64)]);
-        p.op(MapOp::Equal, Kind::I64, &[moved, a[1]])
-    })?;
-    elementwise::cast(cx, &ones, element)
-}
-
-fn trilu(cx: &mut Cx<'_, '_>) -> Result<Tensor> {
-    let x = cx.input(0)?;
-    let offset = cx.known(1)?.and_then(|k| k.first().copied()).unwrap_or(0);
-    let upper = cx.node.attrs.int("upper", 1) != 0;
-    let &[.., rows, columns] = &x.dims[..] else {
-        return invalid("a matrix is needed");
-    };
-    let (row, column) = row_and_column(cx, &x, rows, columns);
-    let kind = x.kind();
-    let out = cx.b.map(x.element, &x.dims, &[&x, &row, &column], |p, a| {
-        let moved = p.op(MapOp::Add, Kind::I64, &[a[1], Arg::Imm(offset as u64)]);
-        let pair = if upper { [moved, a[2]] } else { [a[2], moved] };
-        let inside = p.op(MapOp::LessEqual, Kind::I64, &pair);
-        p.op(MapOp::Select, kind, &[inside, a[0], Arg::Imm(0)])
-    })?;
     Ok(out)
 }
 
