@@ -415,10 +415,9 @@ impl Scheduler {
             self.call_ends.remove(&(deadline, candidate.id));
         }
         let lane = &mut self.problem.lanes[candidate.sender as usize];
-        let at = lane.iter().position(|&g| g == slot);
-        lane.retain(|&g| g != slot);
         self.index.touch(slot);
-        if let Some(at) = at {
+        if let Some(at) = lane.iter().position(|&g| g == slot) {
+            lane.remove(at);
             let beside = [at.saturating_sub(1), at];
             let beside = beside.iter().filter_map(|&at| lane.get(at));
             beside.for_each(|&gang| self.index.touch(gang));
