@@ -7,9 +7,9 @@ use penstock_rules::ids::{Seq, TxHash};
 use penstock_rules::mempool::Event;
 use penstock_wire::QueueError;
 use std::time::Duration;
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 
-/// Items read at once from the durable stream at start.
+/// Items read at once from the durable stream.
 const REPLAY_CHUNK: usize = 1_024;
 /// Wait between two attempts to read it while its servers are away.
 const REPLAY_RETRY: Duration = Duration::from_millis(500);
@@ -17,7 +17,7 @@ const REPLAY_RETRY: Duration = Duration::from_millis(500);
 /// is at most; a look that finds nothing is one request.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// Transactions of the durable stream, at start.
+/// Transactions of the durable stream.
 #[derive(Message)]
 #[rtype(result = "()")]
 struct Replay(Vec<(Seq, Recovered)>);
@@ -79,9 +79,14 @@ impl MempoolActor {
                         from = next;
                         items
                     }
-                    Err(error) => {
+                    // The next look may find the servers back.
+                    Err(error @ QueueError::Unreachable { .. }) => {
                         debug!(%error, "what other mempools accepted can't be read now");
                         continue;
+                    }
+                    Err(error) => {
+                        error!(%error, "what other mempools accepted can't be read, nor what is behind it");
+                        return;
                     }
                 };
                 if items.is_empty() {
