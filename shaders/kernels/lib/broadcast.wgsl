@@ -67,8 +67,8 @@ fn sums_add(s: Sums, b: Pair, even: i32, odd: i32) -> Sums {
   return Sums(s.wide + (vec4<i64>(b.even) * i64(even) + vec4<i64>(b.odd) * i64(odd)), s.high, s.low);
 }
 
-// One of the sums. The low halves of sums of two, of up to 2^16 narrow products, add up to less than 2^32: what the high halves lack of the
-// low word.
+// One of the sums. The low halves of sums of two, of up to 2^16 narrow products, add up to less than 2^32: what the high
+// halves lack of the low word.
 fn sums_total(s: Sums, j: u32) -> vec2<u32> {
   if (NARROW != 0u) {
     let halves = bitcast<u32>(s.low[j]) - (bitcast<u32>(s.high[j]) << 16u);
