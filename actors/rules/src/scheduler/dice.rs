@@ -1,6 +1,16 @@
 //! Dice for tests: seeded, and the same on every machine.
 
 use alloy_primitives::B256;
+use proptest::test_runner::Config;
+
+/// So many percent of the cases that proptest runs where nothing is said: 256, or what `PROPTEST_CASES` has.
+pub(crate) fn cases(percent: u32) -> Config {
+    let default = Config::default();
+    Config {
+        cases: (u64::from(default.cases) * u64::from(percent)).div_ceil(100) as u32,
+        ..default
+    }
+}
 
 /// splitmix64.
 #[derive(Clone, Debug)]

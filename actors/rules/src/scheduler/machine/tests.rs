@@ -5,7 +5,7 @@ use crate::ids::{Igas, ModelHash, ShardId};
 use crate::message::{Answer, AssignmentDone, Class, Gang, GangRequest, ShardHello, Withdraw};
 use crate::request::{Attestation, Mode, Outcome, Request};
 use crate::scheduler::Evidence;
-use crate::scheduler::dice::Dice;
+use crate::scheduler::dice::{Dice, cases};
 use crate::scheduler::limits::{BREAKER_OPEN, LEASE_MIN};
 use crate::scheduler::model::{Candidate, Cost, KeyState, Lane};
 use crate::shard::{self, BatchId, HEARTBEAT, Shard};
@@ -70,7 +70,7 @@ fn gang(id: u64, requests: Vec<GangRequest>) -> Gang {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+    #![proptest_config(cases(20))]
 
     /// Under loss, doubling, delay, crashes, failing engines and one liar: every rule of `check` after every event, and
     /// once the faults stop, every gang that was not withdrawn is answered, rightly.

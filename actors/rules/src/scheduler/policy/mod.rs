@@ -129,6 +129,8 @@ struct Planner<'p> {
     purse: Purse,
     /// Over a cap, in the order in which they were met.
     kept_back: Vec<Item>,
+    /// Those who ask for nothing that is not under way or planned for others, some of it too late for this block.
+    late: Vec<Item>,
     /// Per model: the least density that got a place in open competition.
     clearing: Vec<u64>,
     /// Per model: time that all candidates ask for.
@@ -204,6 +206,7 @@ impl<'p> Planner<'p> {
             ranks: Vec::new(),
             purse,
             kept_back: Vec::new(),
+            late: Vec::new(),
             clearing: vec![u64::MAX; p.models.len()],
             demand: wanted.iter().fold(0, |sum, &time| sum.saturating_add(time)),
             wanted,

@@ -90,6 +90,7 @@ impl Planner<'_> {
         self.board.keep(Room::Used);
         self.compete(others, Pass::This, 0..usize::MAX);
         self.compete(others, Pass::Next, 0..usize::MAX);
+        self.ride();
         self.compete_last(Pass::This);
         self.compete_last(Pass::Next);
         self.all(calls, Pass::Next, false);
@@ -292,7 +293,25 @@ impl Planner<'_> {
                     Miss::Full | Miss::Late => Said::Waits,
                 };
                 self.say(gang, said);
+                let planned = |&key: &u32| self.board.left(p, key) == 0;
+                if miss == Miss::Late
+                    && pass == Pass::This
+                    && !baseline
+                    && p.gangs[gang as usize].needs.iter().all(planned)
+                {
+                    self.late.push(*item);
+                }
                 false
+            }
+        }
+    }
+
+    /// Whoever asks for nothing that is not under way or planned for others is in the next block, however full that is.
+    fn ride(&mut self) {
+        for item in std::mem::take(&mut self.late) {
+            if self.waits(item.gang) {
+                let turn = self.turn(item);
+                self.try_place(&turn, Pass::Next, (false, false, item.rank));
             }
         }
     }

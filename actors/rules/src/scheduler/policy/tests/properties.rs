@@ -3,7 +3,7 @@
 
 use super::problems::{Extras, SLOT, Shape, gang, problem};
 use crate::scheduler::audit;
-use crate::scheduler::dice::Dice;
+use crate::scheduler::dice::{Dice, cases};
 use crate::scheduler::limits::UNCOVERED_PERCENT;
 use crate::scheduler::model::{Pass, Plan, Problem, Verdict};
 use crate::scheduler::policy::{Index, plan, replan};
@@ -252,7 +252,7 @@ fn fresh_identities_get_no_more_by_being_many(
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
+    #![proptest_config(cases(200))]
 
     #[test]
     fn i8_promises_are_sticky(seed in any::<u64>(), gangs in 1u64..200, more in 1u32..50) {

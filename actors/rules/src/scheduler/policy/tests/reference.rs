@@ -32,6 +32,7 @@ struct Batch {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Miss {
     NoShard,
+    Late,
     Other,
 }
 
@@ -49,6 +50,7 @@ struct Slow<'p> {
     exposed: Vec<u64>,
     uncovered: u64,
     kept_back: Vec<u32>,
+    late: Vec<u32>,
     clearing: Vec<u64>,
 }
 
@@ -66,6 +68,7 @@ impl<'p> Slow<'p> {
             exposed: vec![0; p.lanes.len()],
             uncovered: p.used_uncovered,
             kept_back: Vec::new(),
+            late: Vec::new(),
             clearing: vec![u64::MAX; p.models.len()],
         }
     }
@@ -94,8 +97,14 @@ impl<'p> Slow<'p> {
                 self.batches = before;
                 self.verdicts[gang as usize] = Verdict::Deferred(match miss {
                     Miss::NoShard => Reason::NoShard,
-                    Miss::Other => Reason::Outbid(0),
+                    Miss::Late | Miss::Other => Reason::Outbid(0),
                 });
+                let placed =
+                    |key: u32| self.places(key).len() == self.p.keys[key as usize].copies as usize;
+                let planned = candidate.needs.iter().all(|&key| placed(key));
+                if miss == Miss::Late && pass == Pass::This && planned {
+                    self.late.push(gang);
+                }
                 return false;
             }
         }
@@ -120,7 +129,7 @@ impl<'p> Slow<'p> {
         self.verdicts[gang as usize] = match result {
             Ok(()) => Verdict::Placed(pass),
             Err(Miss::NoShard) => Verdict::Deferred(Reason::NoShard),
-            Err(Miss::Other) => Verdict::Deferred(Reason::DeadlineInfeasible),
+            Err(_) => Verdict::Deferred(Reason::DeadlineInfeasible),
         };
     }
 
@@ -314,6 +323,11 @@ impl<'p> Slow<'p> {
         self.full.clear();
         self.compete(&others, Pass::This, contended);
         self.compete(&others, Pass::Next, contended);
+        for gang in std::mem::take(&mut self.late) {
+            if self.waits(gang) {
+                self.place(gang, Pass::Next, (false, false, self.rank(gang)));
+            }
+        }
         self.compete_last(Pass::This);
         self.compete_last(Pass::Next);
         self.all(&calls, Pass::Next, false);
@@ -394,8 +408,6 @@ fn check(seed: u64, shape: Shape) -> Result<(), TestCaseError> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
-
     /// Up to eight shards per model all are compared: beyond, the planner looks at three that it chooses by hash.
     #[test]
     fn the_planner_decides_as_a_slow_one_does(

@@ -32,7 +32,7 @@ impl Slow<'_> {
         batches.map(|b| self.kept_by(b)).sum()
     }
 
-    fn places(&self, key: u32) -> Vec<(u32, Pass)> {
+    pub(super) fn places(&self, key: u32) -> Vec<(u32, Pass)> {
         let has = |b: &&Batch| b.keys.contains(&key);
         let batches = self.batches.iter().filter(has);
         batches.map(|b| (b.shard, b.pass)).collect()
@@ -172,7 +172,7 @@ impl Slow<'_> {
         let late = state.ready_at.saturating_sub(self.p.now).0 + margin > deadline;
         let places = self.places(key);
         if late || places.iter().any(|place| place.1 > pass) {
-            return Err(Miss::Other);
+            return Err(Miss::Late);
         }
         for _ in places.len()..state.copies as usize {
             let taken: Vec<u32> = self.places(key).iter().map(|place| place.0).collect();
