@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Measures the devnet's JSON-RPC beside anvil's in one run: CPU time and wall time of a transaction, with ratios.
 #
-#   tests/perf/rpc.sh [TRANSACTIONS] [ROUNDS]    of each case; 2,000 in 4 rounds where not said
+#   tests/perf/rpc.sh [TRANSACTIONS] [ROUNDS] [SINGLES]    of each case, 2,000 in 4 rounds where not said; 200 one by one
 #
 # anvil comes from npm (tests/perf/rpc/package.json pins it) and stays in ~/.cache/penstock/perf; so does what signs. It
 # builds the binary in the release profile, unless PENSTOCK_BIN names one. tests/perf/rpc/run.mjs says what is measured.

@@ -21,7 +21,7 @@ import { anvil, penstock } from "./nodes.mjs";
 const COUNT = Number(process.argv[2] ?? 2_000);
 const ROUNDS = Number(process.argv[3] ?? 4);
 /** Transactions whose way to a receipt is timed one by one. */
-const LATENCIES = 200;
+const LATENCIES = Number(process.argv[4] ?? 200);
 const ACCOUNTS = 10;
 const BATCH = 50;
 /** A round that has not ended by then is a stall; what is missing is told. */
