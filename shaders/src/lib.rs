@@ -47,7 +47,7 @@ pub use batch::{Backend, Batcher, Executor};
 pub use cpu::{cpu, cpu_forms, cpu_portable};
 pub use error::{EngineError, LoadError, PrepareError};
 pub use fallback::with_fallback;
-pub use gpu::{AdapterReport, GpuError, adapters, gpu};
+pub use gpu::{AdapterReport, Floats, GpuError, adapters, gpu, gpu_with};
 pub use limits::Limits;
 pub use memory::Memory;
 pub use model::{Model, Report};

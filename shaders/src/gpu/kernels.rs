@@ -50,6 +50,27 @@ pub enum Kernel {
     Trees,
 }
 
+/// How kernels compute with floats.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Floats {
+    /// On their bit patterns, in integers, whose arithmetic WGSL fixes: every device can.
+    #[default]
+    Soft,
+    /// With the device's own, where the self-test found them right.
+    Native,
+}
+
+impl Floats {
+    /// The file that stands in the place of one for [`Floats::Soft`].
+    const fn library(self, soft: &'static Library) -> &'static Library {
+        match (self, soft.0.as_bytes()) {
+            (Self::Native, b"soft") => &NATIVE,
+            (Self::Native, b"exponential_soft") => &EXPONENTIAL,
+            _ => soft,
+        }
+    }
+}
+
 /// A library file: its name, and its text.
 type Library = (&'static str, &'static str);
 
@@ -63,8 +84,12 @@ macro_rules! library {
 }
 
 const FLOAT: Library = library!("float");
+const SOFT: Library = library!("soft");
+const NATIVE: Library = library!("native");
 const FIXED: Library = library!("fixed");
 const ELEMENTARY: Library = library!("elementary");
+const EXPONENTIAL: Library = library!("exponential");
+const EXPONENTIAL_SOFT: Library = library!("exponential_soft");
 const TRIGONOMETRIC: Library = library!("trigonometric");
 const POWER: Library = library!("power");
 const WIDE: Library = library!("wide");
@@ -117,13 +142,18 @@ impl Kernel {
     /// File name without ending, text, and libraries.
     const fn entry(self) -> (&'static str, &'static str, &'static [Library]) {
         match self {
-            Self::Map => kernel!("map", &[FLOAT, FIXED, ELEMENTARY, STEP, MAP]),
+            Self::Map => kernel!(
+                "map",
+                &[FLOAT, SOFT, FIXED, ELEMENTARY, EXPONENTIAL_SOFT, STEP, MAP]
+            ),
             Self::MapAll => kernel!(
                 "map_all",
                 &[
                     FLOAT,
+                    SOFT,
                     FIXED,
                     ELEMENTARY,
+                    EXPONENTIAL_SOFT,
                     TRIGONOMETRIC,
                     POWER,
                     WIDE,
@@ -131,18 +161,38 @@ impl Kernel {
                     MAP
                 ]
             ),
-            Self::MapPlain => kernel!("map_plain", &[FLOAT, FIXED, STEP, MAP, SLOTS]),
+            Self::MapPlain => kernel!("map_plain", &[FLOAT, SOFT, FIXED, STEP, MAP, SLOTS]),
             Self::MapSpecial => kernel!(
                 "map_special",
-                &[FLOAT, FIXED, ELEMENTARY, STEP, MAP, SLOTS, SPECIAL]
+                &[
+                    FLOAT,
+                    SOFT,
+                    FIXED,
+                    ELEMENTARY,
+                    EXPONENTIAL_SOFT,
+                    STEP,
+                    MAP,
+                    SLOTS,
+                    SPECIAL
+                ]
             ),
             Self::MapSpecials => kernel!(
                 "map_specials",
-                &[FLOAT, FIXED, ELEMENTARY, STEP, MAP, SLOTS, SPECIAL]
+                &[
+                    FLOAT,
+                    SOFT,
+                    FIXED,
+                    ELEMENTARY,
+                    EXPONENTIAL_SOFT,
+                    STEP,
+                    MAP,
+                    SLOTS,
+                    SPECIAL
+                ]
             ),
             Self::Copy => kernel!("copy", &[STEP]),
             Self::Take => kernel!("take", &[FLOAT, STEP]),
-            Self::Fold => kernel!("fold", &[FLOAT, STEP]),
+            Self::Fold => kernel!("fold", &[FLOAT, SOFT, STEP]),
             Self::Pick => kernel!("pick", &[FLOAT, FIXED, WIDE, STEP]),
             Self::Quantise => kernel!("quantise", &[FLOAT, FIXED, STEP, ROWS]),
             Self::QuantiseSubgroup => kernel!("quantise_subgroup", &[FLOAT, FIXED, STEP, ROWS]),
@@ -159,15 +209,24 @@ impl Kernel {
             Self::Dense => kernel!(
                 "dense",
                 &[
-                    FLOAT, FIXED, ELEMENTARY, STEP, MAP, SLOTS, SPECIAL, BROADCAST
+                    FLOAT,
+                    SOFT,
+                    FIXED,
+                    ELEMENTARY,
+                    EXPONENTIAL_SOFT,
+                    STEP,
+                    MAP,
+                    SLOTS,
+                    SPECIAL,
+                    BROADCAST
                 ]
             ),
             Self::ConvBroadcast => {
                 kernel!("conv_broadcast", &[FLOAT, FIXED, STEP, WINDOW, BROADCAST])
             }
             Self::Conv => kernel!("conv", &[FLOAT, FIXED, TILE, STEP, WINDOW]),
-            Self::Pool => kernel!("pool", &[FLOAT, STEP, WINDOW]),
-            Self::Trees => kernel!("trees", &[FLOAT, STEP]),
+            Self::Pool => kernel!("pool", &[FLOAT, SOFT, STEP, WINDOW]),
+            Self::Trees => kernel!("trees", &[FLOAT, SOFT, STEP]),
         }
     }
 
@@ -188,13 +247,10 @@ impl Kernel {
 
     /// The text of the module.
     #[must_use]
-    pub fn text(self) -> String {
+    pub fn text(self, floats: Floats) -> String {
         let (_, text, libraries) = self.entry();
-        libraries
-            .iter()
-            .map(|(_, text)| *text)
-            .chain([text])
-            .collect()
+        let libraries = libraries.iter().map(|library| floats.library(library).1);
+        libraries.chain([text]).collect()
     }
 }
 
@@ -221,11 +277,16 @@ mod tests {
             .collect()
     }
 
+    fn both_floats() -> impl Iterator<Item = (Kernel, Floats)> {
+        let both = |kernel| [Floats::Soft, Floats::Native].map(|floats| (kernel, floats));
+        Kernel::ALL.into_iter().flat_map(both)
+    }
+
     #[test]
     fn every_kernel_is_valid_with_its_libraries() {
         let mut wrong = String::new();
-        for kernel in Kernel::ALL {
-            let text = kernel.text();
+        for (kernel, floats) in both_floats() {
+            let text = kernel.text(floats);
             let capabilities = if kernel.broadcasts() {
                 Capabilities::SHADER_INT64 | Capabilities::SUBGROUP
             } else {
@@ -239,7 +300,7 @@ mod tests {
                         .map_err(|e| e.emit_to_string(&text))
                 });
             if let Err(error) = result {
-                wrong += &format!("{}: {error}\n", kernel.name());
+                wrong += &format!("{}, {floats:?}: {error}\n", kernel.name());
             }
         }
         assert!(wrong.is_empty(), "{wrong}");
@@ -249,9 +310,8 @@ mod tests {
     fn every_file_is_in_the_table() {
         let kernels: BTreeSet<String> = Kernel::ALL.iter().map(|k| k.name().to_owned()).collect();
         assert_eq!(files("kernels"), kernels);
-        let libraries: BTreeSet<String> = Kernel::ALL
-            .iter()
-            .flat_map(|k| k.entry().2)
+        let libraries: BTreeSet<String> = both_floats()
+            .flat_map(|(kernel, floats)| kernel.entry().2.iter().map(move |l| floats.library(l)))
             .map(|(name, _)| (*name).to_owned())
             .collect();
         assert_eq!(files("kernels/lib"), libraries);
@@ -268,9 +328,10 @@ mod tests {
     }
 
     #[test]
-    fn no_kernel_computes_with_native_floats() {
-        for kernel in Kernel::ALL {
-            let text = kernel.text();
+    fn nothing_but_the_native_library_has_floats() {
+        let native = NATIVE.1;
+        for (kernel, floats) in both_floats() {
+            let text = kernel.text(floats).replace(native, "");
             let code = text
                 .lines()
                 .map(|line| line.split("//").next().unwrap_or_default());
