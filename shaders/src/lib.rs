@@ -15,8 +15,10 @@
 //! a fixed order, with elementary functions of our own ([`num`]). A plan is a list of such steps, and every backend runs
 //! the same list.
 //!
+//! One mode is not exact: `fast`, in native floats, for exploring a model on a machine of one's own ([`fast`]).
+//!
 //! **Invariant:** the outcome of a request depends on the model and the request alone, never on the backend, on its
-//! neighbours in a batch, or on what ran before.
+//! neighbours in a batch, or on what ran before: in every mode that a file can choose.
 
 pub mod error;
 pub mod limits;
@@ -33,6 +35,7 @@ mod ops;
 pub mod batch;
 pub mod bench;
 mod cost;
+pub mod fast;
 pub mod memory;
 pub mod model;
 pub mod survey;
