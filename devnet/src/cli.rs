@@ -344,6 +344,9 @@ pub enum ModelCommand {
         /// Where to run it; `all` compares and fails where the bits differ.
         #[arg(long, value_enum, default_value_t = RunBackend::Cpu)]
         backend: RunBackend,
+        /// The mode, instead of the file's own.
+        #[arg(long, value_enum)]
+        mode: Option<RunMode>,
     },
     /// Time a model here, per batch size and per kernel, on inputs that look random.
     Bench {
@@ -361,6 +364,9 @@ pub enum ModelCommand {
         /// Print one JSON object per line, in nanoseconds, instead of a table.
         #[arg(long)]
         json: bool,
+        /// The mode, instead of the file's own.
+        #[arg(long, value_enum)]
+        mode: Option<RunMode>,
     },
 }
 
@@ -373,6 +379,19 @@ pub enum NumericMode {
     Exact16,
     /// 8-bit integers where a model has them (QDQ models), else as exact24.
     Int8,
+}
+
+/// Numeric modes of `model run` and `model bench`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum RunMode {
+    /// Operands of 24 bits, as good as single precision.
+    Exact24,
+    /// Operands of 16 bits, faster.
+    Exact16,
+    /// 8-bit integers where a model has them (QDQ models), else as exact24.
+    Int8,
+    /// Native floats, for exploring: nobody can verify the answers, so no devnet gives them.
+    Fast,
 }
 
 /// Where `model run` runs.

@@ -3,7 +3,7 @@
 //
 // Every workgroup finds the exponents of all rows for itself: they are few, and a dispatch costs more.
 //
-// Libraries:   float, fixed, elementary, step, map, slots, special, broadcast
+// Libraries:   float, soft, fixed, elementary, exponential_soft, step, map, slots, special, broadcast
 // Layout:      params of the program as in lib/map.wgsl, the rest from word 80 on: rows, columns of the result, elements of
 //              a row, offset of the floats, their distance from row to row and in a row, offset of the columns' exponents,
 //              sum of the units, bits that the largest value loses, largest magnitude, vectors of all columns at one k,

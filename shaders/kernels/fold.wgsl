@@ -1,6 +1,6 @@
 // Sums and products of floats over columns, in the fixed tree: eight lanes, blocks of 512, sums of blocks likewise.
 //
-// Libraries:   float, step
+// Libraries:   float, soft, step
 // Layout:      params 2 dimensions in all, 3 columns, 4 offset of the result, 8 to 15 dimensions (rows, then columns),
 //              16 view read; a work item is a row
 // Dispatch:    ceil(rows / 64) workgroups

@@ -1,6 +1,6 @@
 // Element-wise programs over 32-bit kinds: out[i] = program(operands at i).
 //
-// Libraries:   float, fixed, elementary, step, map
+// Libraries:   float, soft, fixed, elementary, exponential_soft, step, map
 // Layout:      params as in lib/map.wgsl; a work item is an element of the result, row-major over the dimensions
 // Dispatch:    ceil(elements / 64) workgroups
 // Overrides:   SPECIALS whether the program has any special instruction; DIV to ERF which ones

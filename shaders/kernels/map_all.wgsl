@@ -1,7 +1,7 @@
 // Element-wise programs with any instruction over any kind: out[i] = program(operands at i).
 // What map.wgsl does not cover comes here: 64-bit integers, integer division, remainders, pow, sin and cos.
 //
-// Libraries:   float, fixed, elementary, trigonometric, power, wide, step, map
+// Libraries:   float, soft, fixed, elementary, exponential_soft, trigonometric, power, wide, step, map
 // Layout:      params as in lib/map.wgsl; a work item is an element of the result, row-major over the dimensions
 // Dispatch:    ceil(elements / 64) workgroups
 // Overrides:   WIDE must be true; ROOTS to TRIGONOMETRIC which groups of instructions the program has

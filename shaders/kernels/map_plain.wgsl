@@ -1,6 +1,6 @@
 // One element-wise program of at most twelve plain instructions: out[i] = program(operands at i).
 //
-// Libraries:   float, fixed, step, map, slots
+// Libraries:   float, soft, fixed, step, map, slots
 // Layout:      params as in lib/map.wgsl; a work item is an element of the result, row-major over the dimensions
 // Dispatch:    ceil(elements / 64) workgroups
 // Overrides:   those of lib/slots.wgsl; WIDE must be false

@@ -1,7 +1,7 @@
 // One element-wise program with one special instruction, at most three plain ones before it and eight behind:
 // out[i] = program(operands at i).
 //
-// Libraries:   float, fixed, elementary, step, map, slots, special
+// Libraries:   float, soft, fixed, elementary, exponential_soft, step, map, slots, special
 // Layout:      params as in lib/map.wgsl; a work item is an element of the result, row-major over the dimensions
 // Dispatch:    ceil(elements / 64) workgroups
 // Overrides:   those of lib/slots.wgsl; I3 is the special instruction; WIDE must be false

@@ -1,6 +1,6 @@
 // Pooling windows over planes of floats.
 //
-// Libraries:   float, step, window
+// Libraries:   float, soft, step, window
 // Layout:      params 2 offset of the input, 3 its space, 4 offset of the result, 5 operation (0 largest, 1 average of
 //              what is inside, 2 average with padding), 16 to 36 the window; a work item is a result
 // Dispatch:    ceil(planes * positions / 64) workgroups

@@ -1,6 +1,6 @@
 // Tree ensembles: each tree is walked to a leaf, and the leaves' weights are folded in the order of the trees.
 //
-// Libraries:   float, step
+// Libraries:   float, soft, step
 // Layout:      params 2 features, 3 targets, 4 trees, 5 depth, 6 fold (0 sum, 1 smallest, 2 largest), 7 input, 8 roots,
 //              9 nodes, 10 weights, 11 result (offsets in words), 12 to 15 spaces of input, roots, nodes and weights;
 //              a work item is a row and a target, targets fastest

@@ -15,8 +15,10 @@
 //! a fixed order, with elementary functions of our own ([`num`]). A plan is a list of such steps, and every backend runs
 //! the same list.
 //!
+//! One mode is not exact: `fast`, in native floats, for exploring a model on a machine of one's own ([`fast`]).
+//!
 //! **Invariant:** the outcome of a request depends on the model and the request alone, never on the backend, on its
-//! neighbours in a batch, or on what ran before.
+//! neighbours in a batch, or on what ran before: in every mode that a file can choose.
 
 pub mod error;
 pub mod limits;
@@ -33,6 +35,7 @@ mod ops;
 pub mod batch;
 pub mod bench;
 mod cost;
+pub mod fast;
 pub mod memory;
 pub mod model;
 pub mod survey;
@@ -47,7 +50,7 @@ pub use batch::{Backend, Batcher, Executor};
 pub use cpu::{cpu, cpu_forms, cpu_portable};
 pub use error::{EngineError, LoadError, PrepareError};
 pub use fallback::with_fallback;
-pub use gpu::{AdapterReport, GpuError, adapters, gpu};
+pub use gpu::{AdapterReport, Floats, GpuError, adapters, gpu, gpu_with};
 pub use limits::Limits;
 pub use memory::Memory;
 pub use model::{Model, Report};

@@ -74,6 +74,18 @@ impl Model {
         Self::load_fixed(onnx, limits, &Fixed::new())
     }
 
+    /// As [`Model::load`], in [`Mode::Fast`] whatever the file says. Its hash is not the file's, so that nothing takes it for
+    /// the model that the file is.
+    ///
+    /// # Errors
+    /// As [`Model::load`].
+    pub fn load_fast(onnx: &[u8], limits: &Limits) -> Result<Arc<Self>, LoadError> {
+        let mut graph = crate::onnx::read(onnx, limits, &Fixed::new())?;
+        graph.mode = Mode::Fast;
+        let hash = keccak256([&keccak256(onnx)[..], Mode::Fast.name().as_bytes()].concat());
+        Self::prepare(graph, ModelHash(hash), limits)
+    }
+
     /// As [`Model::load`], with values for inputs that never change: they become constants, so that shapes may depend on
     /// them. The hash covers them.
     ///
@@ -87,7 +99,10 @@ impl Model {
             let dims: &[u8] = bytemuck::cast_slice(&constant.dims);
             content = keccak256([&content[..], name.as_bytes(), dims, words].concat());
         }
-        let hash = ModelHash(content);
+        Self::prepare(graph, ModelHash(content), limits)
+    }
+
+    fn prepare(graph: Graph, hash: ModelHash, limits: &Limits) -> Result<Arc<Self>, LoadError> {
         let mut pool = Prepared::default();
 
         // One binding opens the pool: every weight is prepared by it. Which extents fit is found by trying.

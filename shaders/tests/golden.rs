@@ -7,7 +7,9 @@
 use penstock_rules::request::Outcome;
 use penstock_rules::tensor::Tensor;
 use penstock_shaders::verify::Case;
-use penstock_shaders::{Executor, Limits, Mode, Model, adapters, cpu, cpu_portable, gpu, survey};
+use penstock_shaders::{
+    Executor, Floats, Limits, Mode, Model, adapters, cpu, cpu_portable, gpu_with, survey,
+};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -124,7 +126,25 @@ fn digest(outcomes: &[Outcome]) -> String {
 fn backends() -> Vec<Box<dyn Executor>> {
     let mut all = vec![cpu(), cpu_portable()];
     for adapter in adapters() {
-        all.push(gpu(Some(&adapter.name)).unwrap_or_else(|e| panic!("{}: {e}", adapter.name)));
+        let with = |floats| {
+            gpu_with(Some(&adapter.name), floats)
+                .unwrap_or_else(|e| panic!("{}: {e}", adapter.name))
+        };
+        all.push(with(Floats::Soft));
+        let native = with(Floats::Native);
+        let used = native.name().contains("native floats");
+        // lavapipe's floats are IEEE's, and SwiftShader's are not: it takes subnormals for zeros.
+        let known = ["llvmpipe", "SwiftShader"]
+            .iter()
+            .find(|&name| adapter.name.contains(name));
+        assert!(
+            known.is_none_or(|&name| used == (name == "llvmpipe")),
+            "{}",
+            native.name()
+        );
+        if used {
+            all.push(native);
+        }
     }
     let required = std::env::var_os("PENSTOCK_REQUIRE_GPU").is_some_and(|v| v == "1");
     assert!(!required || all.len() > 2, "there is no vulkan adapter");

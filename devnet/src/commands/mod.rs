@@ -4,6 +4,7 @@ mod bench;
 mod chain;
 mod demo;
 mod doctor;
+mod explore;
 mod init;
 mod install;
 mod key;

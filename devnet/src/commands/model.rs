@@ -1,16 +1,17 @@
 //! `penstock model`: add, list, inspect, set a mode, run, verify, calibrate; `bench` stands beside.
 
 use super::bench::Format;
-use crate::cli::{ModelCommand, NumericMode, RunBackend};
+use super::explore;
+use crate::cli::{ModelCommand, NumericMode, RunBackend, RunMode};
 use crate::model_input;
 use crate::models::LoadedModel;
 use alloy_primitives::B256;
-use eyre::{WrapErr, bail, eyre};
+use eyre::{WrapErr, bail};
 use penstock_rules::model::Port;
 use penstock_rules::request::Outcome;
 use penstock_rules::tensor::{self, Tensor};
 use penstock_shaders::verify::{ArgMax, Case, Tolerance, Verdict};
-use penstock_shaders::{Executor, Limits, Mode, cpu, cpu_portable, gpu, survey};
+use penstock_shaders::{Executor, Limits, Mode, Model, cpu, cpu_portable, gpu, survey};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -48,17 +49,24 @@ pub fn run(command: ModelCommand) -> eyre::Result<()> {
             file,
             input,
             backend,
-        } => run_model(&file, &input, backend),
+            mode,
+        } => run_model(&file, &input, backend, mode),
         ModelCommand::Bench {
             file,
             backend,
             batch,
             budget,
             json,
+            mode,
         } => {
             let format = if json { Format::Json } else { Format::Table };
+            let loaded = read_in(&file, mode)?;
+            let model = match mode {
+                Some(RunMode::Fast) => Model::load_fast(&loaded.bytes, &Limits::default())?,
+                _ => loaded.model,
+            };
             super::bench::run(
-                &file,
+                (&loaded.cid, &model),
                 backend,
                 &batch,
                 Duration::from_millis(budget),
@@ -82,6 +90,18 @@ fn ports(title: &str, ports: &[Port]) {
             shape.join(", ")
         );
     }
+}
+
+/// The model in `file`, in an exact mode: the file's own, unless `mode` is one.
+fn read_in(file: &Path, mode: Option<RunMode>) -> eyre::Result<LoadedModel> {
+    let loaded = LoadedModel::read(file, None)?;
+    let mode = match mode {
+        None | Some(RunMode::Fast) => return Ok(loaded),
+        Some(RunMode::Exact24) => Mode::Exact24,
+        Some(RunMode::Exact16) => Mode::Exact16,
+        Some(RunMode::Int8) => Mode::Int8,
+    };
+    LoadedModel::new(&loaded.cid, survey::with_mode(&loaded.bytes, mode))
 }
 
 /// The file's bytes with another mode, in another file.
@@ -236,9 +256,17 @@ fn calibrate(files: &[PathBuf]) -> eyre::Result<()> {
     Ok(())
 }
 
-fn run_model(file: &Path, inputs: &[String], backend: RunBackend) -> eyre::Result<()> {
-    let loaded = LoadedModel::read(file, None)?;
+fn run_model(
+    file: &Path,
+    inputs: &[String],
+    backend: RunBackend,
+    mode: Option<RunMode>,
+) -> eyre::Result<()> {
+    let loaded = read_in(file, mode)?;
     let tensors = model_input::read(&loaded.info().signature.inputs, inputs)?;
+    if mode == Some(RunMode::Fast) {
+        return explore::run(&loaded, &tensors, executors(backend)?);
+    }
     compare(&loaded, &tensors, executors(backend)?)
 }
 
@@ -255,18 +283,10 @@ fn compare(
     let mut differ = Vec::new();
     for mut executor in executors {
         let name = executor.name();
-        executor
-            .prepare(&loaded.model)
-            .wrap_err_with(|| format!("{name} can't hold the model"))?;
-        let outcomes = executor
-            .run(&loaded.model.hash(), &[tensors.to_vec()])
-            .wrap_err_with(|| format!("{name} failed"))?;
-        let outcome = outcomes
-            .first()
-            .ok_or_else(|| eyre!("{name} gave no outcome"))?;
+        let outcome = explore::outcome(&mut *executor, &loaded.model, tensors)?;
         let hash = outcome.hash();
         match &first {
-            None => print_outcome(outcome)?,
+            None => print_outcome(&outcome)?,
             Some((expect, _)) if *expect != hash => differ.push(name.clone()),
             Some(_) => {}
         }
@@ -281,7 +301,7 @@ fn compare(
     }
 }
 
-fn print_outcome(outcome: &Outcome) -> eyre::Result<()> {
+pub(super) fn print_outcome(outcome: &Outcome) -> eyre::Result<()> {
     match outcome {
         Outcome::Failed(error) => println!("failed    {error:?}"),
         Outcome::Output(bytes) => {
@@ -302,7 +322,7 @@ fn print_outcome(outcome: &Outcome) -> eyre::Result<()> {
 mod tests {
     use super::*;
     use penstock_rules::ids::ModelHash;
-    use penstock_shaders::{EngineError, Model, PrepareError};
+    use penstock_shaders::{EngineError, PrepareError};
     use std::sync::Arc;
 
     /// A backend with one wrong bit in every answer.
@@ -350,5 +370,14 @@ mod tests {
         let error = compare(&loaded, &tensors, differ).expect_err("a wrong bit");
         let text = error.to_string();
         assert!(text.contains("differ: wrong from cpu"), "{text}");
+    }
+    #[test]
+    fn native_floats_are_near_and_a_backend_that_is_far_is_named() {
+        let (loaded, tensors) = risk();
+        explore::run(&loaded, &tensors, vec![cpu(), cpu_portable()]).expect("near");
+        let far: Vec<Box<dyn Executor>> = vec![cpu(), Box::new(Wrong(cpu()))];
+        let error = explore::run(&loaded, &tensors, far).expect_err("another exponent");
+        let text = error.to_string();
+        assert!(text.contains("exact answer: wrong: "), "{text}");
     }
 }

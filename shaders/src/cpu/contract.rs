@@ -5,6 +5,7 @@
 
 use crate::cpu::arena::Sources;
 use crate::cpu::dot;
+use crate::cpu::float;
 use crate::cpu::kernel::{self, Cut, Form, LANES, Packed, Side, TILE_LANES, for_each_form};
 use crate::cpu::rows::inside;
 use crate::num::{Exponent, Width};
@@ -72,7 +73,7 @@ pub(crate) fn packed_words(plan: &Plan) -> u64 {
             }
             _ => continue,
         };
-        if weights.space == Space::Weights {
+        if weights.space == Space::Weights && width != Width::Float {
             let cut = cut_of(width);
             let words = Packed::words_of(cut, side, size.map(|s| s as usize)) as u64;
             packs.insert(
@@ -99,7 +100,8 @@ fn exponent(words: &[i32], i: usize) -> Exponent {
 /// How the integers of a width are cut for tiles.
 const fn cut_of(width: Width) -> Cut {
     match width {
-        Width::Bits24 => Cut::Twelve,
+        // Floats are not packed.
+        Width::Bits24 | Width::Float => Cut::Twelve,
         Width::Bits16 => Cut::Eight,
         Width::Whole => Cut::Whole,
     }
@@ -157,6 +159,9 @@ pub(crate) fn contract(
     scratch: &mut Scratch,
     kept: &mut Kept,
 ) {
+    if step.width == Width::Float {
+        return float::contract(step, sources, out);
+    }
     let [m, n, k] = [step.m as usize, step.n as usize, step.k as usize];
     let (a_all, b_all) = (sources.integers(&step.a.q), sources.integers(&step.b.q));
     let (a_exponents, b_exponents) = (
@@ -170,16 +175,7 @@ pub(crate) fn contract(
     };
     let weights = step.b.q.space == Space::Weights;
     let tiles = form.has_tiles() && n >= PACKED_ROWS_MIN && (weights || m >= PACKED_ROWS_MIN);
-    let mut index = [0u32; crate::plan::RANK_MAX];
-    for out in out.chunks_exact_mut(m * n) {
-        let first = |strides: &[u32]| -> usize {
-            index
-                .iter()
-                .zip(strides)
-                .map(|(&i, &s)| i as usize * s as usize)
-                .sum()
-        };
-        let (a0, b0) = (first(&step.a.batch), first(&step.b.batch));
+    for (out, [a0, b0]) in out.chunks_exact_mut(m * n).zip(step.batches()) {
         let a = &a_all[a0 * k..(a0 + m) * k];
         let b_range = b0 * k..(b0 + n) * k;
         if tiles {
@@ -217,13 +213,6 @@ pub(crate) fn contract(
                 });
             }
         }
-        for axis in (0..step.batch.len()).rev() {
-            index[axis] += 1;
-            if index[axis] < step.batch[axis] {
-                break;
-            }
-            index[axis] = 0;
-        }
     }
 }
 
@@ -236,6 +225,9 @@ pub(crate) fn conv(
     scratch: &mut Scratch,
     kept: &mut Kept,
 ) {
+    if step.width == Width::Float {
+        return float::conv(step, sources, out, &mut scratch.columns);
+    }
     let w = &step.window;
     let volume = |extents: &[u32; 3]| extents.iter().map(|&e| e as usize).product::<usize>();
     let (cin, cout) = (step.cin as usize, step.cout as usize);
@@ -295,12 +287,8 @@ pub(crate) fn conv(
             };
             for (panel, columns) in columns.chunks_exact_mut(LANES * depth).enumerate() {
                 let from = first + panel * LANES;
-                gather_panel(
-                    step,
-                    source,
-                    from..(first + count).min(from + LANES),
-                    columns,
-                );
+                let positions = from..(first + count).min(from + LANES);
+                gather_panel(step, source, positions, LANES, columns);
             }
             panels.pack_columns(form, cut, [count, depth], columns);
             kernel::multiply(form, rows, panels, &mut |c, p, sums| {
@@ -341,9 +329,16 @@ fn gather(step: &Conv, source: &[i32], position: usize, row: &mut [i32]) {
     }
 }
 
-/// The inputs of up to [`LANES`] output positions side by side: for each value of a weight's row, one of each position.
-/// What is outside stays zero.
-fn gather_panel(step: &Conv, source: &[i32], positions: Range<usize>, columns: &mut [i32]) {
+/// The inputs of up to `lanes` output positions side by side: for each value of a weight's row, one of each position. What
+/// is outside stays zero.
+#[inline(always)]
+pub(super) fn gather_panel(
+    step: &Conv,
+    source: &[i32],
+    positions: Range<usize>,
+    lanes: usize,
+    columns: &mut [i32],
+) {
     let w = &step.window;
     let [ix, iy, iz] = w.input.map(|e| e as usize);
     let [kx, ky, kz] = w.kernel.map(|e| e as usize);
@@ -376,7 +371,7 @@ fn gather_panel(step: &Conv, source: &[i32], positions: Range<usize>, columns: &
                         let y = (y0 + i64::from(j) * i64::from(w.dilation[1])) as usize;
                         let from = &source[((c * ix + x) * iy + y) * iz + z..];
                         let to = ((c * kx + i as usize) * ky + j as usize) * kz + k;
-                        let to = &mut columns[to * LANES + lane + low..][..high - low];
+                        let to = &mut columns[to * lanes + lane + low..][..high - low];
                         if stride == 1 {
                             to.copy_from_slice(&from[..to.len()]);
                         } else {

@@ -9,6 +9,7 @@
 mod arena;
 mod contract;
 mod dot;
+mod float;
 mod kernel;
 mod map;
 mod moves;

@@ -1,6 +1,6 @@
 //! A device: adapter, pipelines, buffers, and one run of a compiled plan.
 
-use super::kernels::Kernel;
+use super::kernels::{Floats, Kernel};
 use super::packed::{BROADCAST, Pack};
 use super::params::{self, BLOCK_WORDS, Variant, Work};
 use super::programs;
@@ -53,6 +53,8 @@ pub struct Device {
     pub(super) queue: wgpu::Queue,
     layout: wgpu::PipelineLayout,
     pub(super) bindings: wgpu::BindGroupLayout,
+    /// How its kernels compute with floats.
+    floats: Floats,
     modules: BTreeMap<Kernel, wgpu::ShaderModule>,
     pipelines: BTreeMap<Variant, wgpu::ComputePipeline>,
     pub(super) arena: wgpu::Buffer,
@@ -196,6 +198,7 @@ impl Device {
             queue,
             layout,
             bindings,
+            floats: Floats::Soft,
             modules: BTreeMap::new(),
             pipelines: BTreeMap::new(),
             arena,
@@ -214,6 +217,20 @@ impl Device {
             rounds_max,
             faults,
         })
+    }
+
+    /// How its kernels compute with floats.
+    pub fn floats(&self) -> Floats {
+        self.floats
+    }
+
+    /// Kernels of plans that are compiled from now on compute with floats in this way.
+    pub fn set_floats(&mut self, floats: Floats) {
+        if floats != self.floats {
+            self.floats = floats;
+            self.modules.clear();
+            self.pipelines.clear();
+        }
     }
 
     /// The schedules that it has.
@@ -301,13 +318,13 @@ impl Device {
     }
 
     fn module(&mut self, kernel: Kernel) -> wgpu::ShaderModule {
-        let device = &self.device;
+        let (device, floats) = (&self.device, self.floats);
         self.modules
             .entry(kernel)
             .or_insert_with(|| {
                 let descriptor = wgpu::ShaderModuleDescriptor {
                     label: Some(kernel.name()),
-                    source: wgpu::ShaderSource::Wgsl(kernel.text().into()),
+                    source: wgpu::ShaderSource::Wgsl(kernel.text(floats).into()),
                 };
                 // SAFETY: the kernels index three bindings with offsets that the planner bounds, an invariant that its
                 // tests hold, and their loops end by construction. Beyond that wgpu enables the driver's robust buffer

@@ -44,10 +44,35 @@ pub enum Kernel {
     Conv,
     /// The same, with positions that are broadcast.
     ConvBroadcast,
+    /// Dot products of rows of floats.
+    ContractFloat,
+    /// Convolutions of floats.
+    ConvFloat,
     /// Pooling.
     Pool,
     /// Tree ensembles.
     Trees,
+}
+
+/// How kernels compute with floats.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Floats {
+    /// On their bit patterns, in integers, whose arithmetic WGSL fixes: every device can.
+    #[default]
+    Soft,
+    /// With the device's own, where the self-test found them right.
+    Native,
+}
+
+impl Floats {
+    /// The file that stands in the place of one for [`Floats::Soft`].
+    const fn library(self, soft: &'static Library) -> &'static Library {
+        match (self, soft.0.as_bytes()) {
+            (Self::Native, b"soft") => &NATIVE,
+            (Self::Native, b"exponential_soft") => &EXPONENTIAL,
+            _ => soft,
+        }
+    }
 }
 
 /// A library file: its name, and its text.
@@ -63,8 +88,12 @@ macro_rules! library {
 }
 
 const FLOAT: Library = library!("float");
+const SOFT: Library = library!("soft");
+const NATIVE: Library = library!("native");
 const FIXED: Library = library!("fixed");
 const ELEMENTARY: Library = library!("elementary");
+const EXPONENTIAL: Library = library!("exponential");
+const EXPONENTIAL_SOFT: Library = library!("exponential_soft");
 const TRIGONOMETRIC: Library = library!("trigonometric");
 const POWER: Library = library!("power");
 const WIDE: Library = library!("wide");
@@ -90,7 +119,7 @@ macro_rules! kernel {
 
 impl Kernel {
     /// All of them.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 23] = [
         Self::Map,
         Self::MapAll,
         Self::MapPlain,
@@ -110,6 +139,8 @@ impl Kernel {
         Self::Dense,
         Self::Conv,
         Self::ConvBroadcast,
+        Self::ContractFloat,
+        Self::ConvFloat,
         Self::Pool,
         Self::Trees,
     ];
@@ -117,13 +148,18 @@ impl Kernel {
     /// File name without ending, text, and libraries.
     const fn entry(self) -> (&'static str, &'static str, &'static [Library]) {
         match self {
-            Self::Map => kernel!("map", &[FLOAT, FIXED, ELEMENTARY, STEP, MAP]),
+            Self::Map => kernel!(
+                "map",
+                &[FLOAT, SOFT, FIXED, ELEMENTARY, EXPONENTIAL_SOFT, STEP, MAP]
+            ),
             Self::MapAll => kernel!(
                 "map_all",
                 &[
                     FLOAT,
+                    SOFT,
                     FIXED,
                     ELEMENTARY,
+                    EXPONENTIAL_SOFT,
                     TRIGONOMETRIC,
                     POWER,
                     WIDE,
@@ -131,18 +167,38 @@ impl Kernel {
                     MAP
                 ]
             ),
-            Self::MapPlain => kernel!("map_plain", &[FLOAT, FIXED, STEP, MAP, SLOTS]),
+            Self::MapPlain => kernel!("map_plain", &[FLOAT, SOFT, FIXED, STEP, MAP, SLOTS]),
             Self::MapSpecial => kernel!(
                 "map_special",
-                &[FLOAT, FIXED, ELEMENTARY, STEP, MAP, SLOTS, SPECIAL]
+                &[
+                    FLOAT,
+                    SOFT,
+                    FIXED,
+                    ELEMENTARY,
+                    EXPONENTIAL_SOFT,
+                    STEP,
+                    MAP,
+                    SLOTS,
+                    SPECIAL
+                ]
             ),
             Self::MapSpecials => kernel!(
                 "map_specials",
-                &[FLOAT, FIXED, ELEMENTARY, STEP, MAP, SLOTS, SPECIAL]
+                &[
+                    FLOAT,
+                    SOFT,
+                    FIXED,
+                    ELEMENTARY,
+                    EXPONENTIAL_SOFT,
+                    STEP,
+                    MAP,
+                    SLOTS,
+                    SPECIAL
+                ]
             ),
             Self::Copy => kernel!("copy", &[STEP]),
             Self::Take => kernel!("take", &[FLOAT, STEP]),
-            Self::Fold => kernel!("fold", &[FLOAT, STEP]),
+            Self::Fold => kernel!("fold", &[FLOAT, SOFT, STEP]),
             Self::Pick => kernel!("pick", &[FLOAT, FIXED, WIDE, STEP]),
             Self::Quantise => kernel!("quantise", &[FLOAT, FIXED, STEP, ROWS]),
             Self::QuantiseSubgroup => kernel!("quantise_subgroup", &[FLOAT, FIXED, STEP, ROWS]),
@@ -159,15 +215,26 @@ impl Kernel {
             Self::Dense => kernel!(
                 "dense",
                 &[
-                    FLOAT, FIXED, ELEMENTARY, STEP, MAP, SLOTS, SPECIAL, BROADCAST
+                    FLOAT,
+                    SOFT,
+                    FIXED,
+                    ELEMENTARY,
+                    EXPONENTIAL_SOFT,
+                    STEP,
+                    MAP,
+                    SLOTS,
+                    SPECIAL,
+                    BROADCAST
                 ]
             ),
             Self::ConvBroadcast => {
                 kernel!("conv_broadcast", &[FLOAT, FIXED, STEP, WINDOW, BROADCAST])
             }
             Self::Conv => kernel!("conv", &[FLOAT, FIXED, TILE, STEP, WINDOW]),
-            Self::Pool => kernel!("pool", &[FLOAT, STEP, WINDOW]),
-            Self::Trees => kernel!("trees", &[FLOAT, STEP]),
+            Self::ContractFloat => kernel!("contract_float", &[STEP, OPERANDS]),
+            Self::ConvFloat => kernel!("conv_float", &[STEP, WINDOW]),
+            Self::Pool => kernel!("pool", &[FLOAT, SOFT, STEP, WINDOW]),
+            Self::Trees => kernel!("trees", &[FLOAT, SOFT, STEP]),
         }
     }
 
@@ -186,15 +253,18 @@ impl Kernel {
         )
     }
 
+    /// Whether it is of the mode `fast`, whose bits are the device's.
+    #[must_use]
+    pub const fn is_fast(self) -> bool {
+        matches!(self, Self::ContractFloat | Self::ConvFloat)
+    }
+
     /// The text of the module.
     #[must_use]
-    pub fn text(self) -> String {
+    pub fn text(self, floats: Floats) -> String {
         let (_, text, libraries) = self.entry();
-        libraries
-            .iter()
-            .map(|(_, text)| *text)
-            .chain([text])
-            .collect()
+        let libraries = libraries.iter().map(|library| floats.library(library).1);
+        libraries.chain([text]).collect()
     }
 }
 
@@ -221,11 +291,16 @@ mod tests {
             .collect()
     }
 
+    fn both_floats() -> impl Iterator<Item = (Kernel, Floats)> {
+        let both = |kernel| [Floats::Soft, Floats::Native].map(|floats| (kernel, floats));
+        Kernel::ALL.into_iter().flat_map(both)
+    }
+
     #[test]
     fn every_kernel_is_valid_with_its_libraries() {
         let mut wrong = String::new();
-        for kernel in Kernel::ALL {
-            let text = kernel.text();
+        for (kernel, floats) in both_floats() {
+            let text = kernel.text(floats);
             let capabilities = if kernel.broadcasts() {
                 Capabilities::SHADER_INT64 | Capabilities::SUBGROUP
             } else {
@@ -239,7 +314,7 @@ mod tests {
                         .map_err(|e| e.emit_to_string(&text))
                 });
             if let Err(error) = result {
-                wrong += &format!("{}: {error}\n", kernel.name());
+                wrong += &format!("{}, {floats:?}: {error}\n", kernel.name());
             }
         }
         assert!(wrong.is_empty(), "{wrong}");
@@ -249,9 +324,8 @@ mod tests {
     fn every_file_is_in_the_table() {
         let kernels: BTreeSet<String> = Kernel::ALL.iter().map(|k| k.name().to_owned()).collect();
         assert_eq!(files("kernels"), kernels);
-        let libraries: BTreeSet<String> = Kernel::ALL
-            .iter()
-            .flat_map(|k| k.entry().2)
+        let libraries: BTreeSet<String> = both_floats()
+            .flat_map(|(kernel, floats)| kernel.entry().2.iter().map(move |l| floats.library(l)))
             .map(|(name, _)| (*name).to_owned())
             .collect();
         assert_eq!(files("kernels/lib"), libraries);
@@ -268,9 +342,10 @@ mod tests {
     }
 
     #[test]
-    fn no_kernel_computes_with_native_floats() {
-        for kernel in Kernel::ALL {
-            let text = kernel.text();
+    fn nothing_exact_but_the_native_library_has_floats() {
+        let native = NATIVE.1;
+        for (kernel, floats) in both_floats().filter(|(kernel, _)| !kernel.is_fast()) {
+            let text = kernel.text(floats).replace(native, "");
             let code = text
                 .lines()
                 .map(|line| line.split("//").next().unwrap_or_default());

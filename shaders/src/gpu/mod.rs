@@ -8,6 +8,8 @@
 //!
 //! WGSL fixes integer arithmetic exactly and leaves floats open, so the kernels (`shaders/kernels/`) compute floats on
 //! their bit patterns. The reference of each is in [`crate::num`] and [`mod@crate::cpu`].
+//! A device of a known driver whose own floats pass the self-test, operation by operation, computes with these instead
+//! ([`Floats`]): contractions stay integers, and no operation is seen by the driver together with another.
 //!
 //! Contractions have several kernels ([`schedule`]), of which a device takes the fastest for each class of shapes.
 //! Element-wise programs have pipelines of their own (`programs`) as long as there is room for them, and are interpreted else.
@@ -45,6 +47,7 @@ use crate::model::Model;
 use crate::num::Width;
 use crate::plan::Plan;
 use device::{Compiled, Device, Weights};
+pub use kernels::Floats;
 use penstock_rules::ids::ModelHash;
 use schedule::{Schedule, Table};
 use std::collections::BTreeMap;
@@ -125,7 +128,15 @@ pub struct AdapterReport {
 /// # Errors
 /// Where there is no such adapter, it cannot be opened, or it fails the self-test.
 pub fn gpu(selector: Option<&str>) -> Result<Box<dyn Executor>, GpuError> {
-    Ok(Box::new(Batcher::new(Gpu::open(selector)?)))
+    Ok(Box::new(Batcher::new(Gpu::open(selector, None)?)))
+}
+
+/// As [`gpu`], computing with these floats where the device's self-test lets it.
+///
+/// # Errors
+/// As [`gpu`].
+pub fn gpu_with(selector: Option<&str>, floats: Floats) -> Result<Box<dyn Executor>, GpuError> {
+    Ok(Box::new(Batcher::new(Gpu::open(selector, Some(floats))?)))
 }
 
 /// The adapters of this machine, best first; none where no driver is installed.
@@ -137,6 +148,7 @@ pub fn adapters() -> Vec<AdapterReport> {
 /// The backend.
 pub struct Gpu {
     selector: Option<String>,
+    floats: Option<Floats>,
     /// It passed its self-test, as every device that took the place of a lost one: only [`tested`] gives them.
     device: Tested,
     models: BTreeMap<ModelHash, Resident>,
@@ -155,10 +167,11 @@ impl Gpu {
     ///
     /// # Errors
     /// As [`gpu`].
-    pub fn open(selector: Option<&str>) -> Result<Self, GpuError> {
+    pub fn open(selector: Option<&str>, floats: Option<Floats>) -> Result<Self, GpuError> {
         Ok(Self {
             selector: selector.map(str::to_owned),
-            device: tested(selector)?,
+            floats,
+            device: tested(selector, floats)?,
             models: BTreeMap::new(),
         })
     }
@@ -166,8 +179,8 @@ impl Gpu {
     /// A new device in place of a lost one. Weights and plans follow when they are asked for.
     fn recover(&mut self) -> Result<(), EngineError> {
         warn!(adapter = %self.device.report().name, "device lost, opening it anew");
-        self.device =
-            tested(self.selector.as_deref()).map_err(|e| EngineError::Device(e.to_string()))?;
+        self.device = tested(self.selector.as_deref(), self.floats)
+            .map_err(|e| EngineError::Device(e.to_string()))?;
         for resident in self.models.values_mut() {
             resident.weights = self
                 .device
@@ -258,10 +271,48 @@ impl DerefMut for Tested {
     }
 }
 
-/// Opens a device, tests it, and finds its schedules.
-fn tested(selector: Option<&str>) -> Result<Tested, GpuError> {
+/// Drivers whose floats were compared with the definition over all words and all golden data. On others the self-test alone
+/// would vouch for them, so they are asked for by name ([`FLOATS`]).
+const NATIVE_DRIVERS: [&str; 1] = ["llvmpipe"];
+
+/// The environment variable that says with which floats kernels compute: `soft`, `native` where the self-test finds the
+/// device's right, or `auto`, which is `native` for drivers that are known.
+pub const FLOATS: &str = "PENSTOCK_GPU_FLOATS";
+
+/// The floats that a device may compute with, by the environment or by its driver.
+fn floats_allowed(report: &AdapterReport) -> Floats {
+    let known = |driver: &&str| report.name.contains(driver) || report.driver.contains(driver);
+    match std::env::var(FLOATS).as_deref() {
+        Ok("soft") => Floats::Soft,
+        Ok("native") => Floats::Native,
+        _ if NATIVE_DRIVERS.iter().any(known) => Floats::Native,
+        _ => Floats::Soft,
+    }
+}
+
+/// Opens a device, tests it, and finds its schedules. Without `floats` it computes with those that its driver may.
+fn tested(selector: Option<&str>, floats: Option<Floats>) -> Result<Tested, GpuError> {
     let mut device = Device::open(selector)?;
-    selftest::run(&mut device)?;
+    device.set_floats(floats.unwrap_or_else(|| floats_allowed(device.report())));
+    match selftest::run(&mut device) {
+        Err(GpuError::WrongBits {
+            what,
+            found,
+            expect,
+            adapter,
+        }) if device.floats() == Floats::Native => {
+            warn!(
+                adapter,
+                what,
+                found = format!("{found:#010x}"),
+                expect = format!("{expect:#010x}"),
+                "the device's floats are not used"
+            );
+            device.set_floats(Floats::Soft);
+            selftest::run(&mut device)?;
+        }
+        result => result?,
+    }
     // The self-test had some programs compiled and some interpreted; from here on as many as there is room for are compiled.
     device.programs_max = programs::PROGRAMS_MAX;
     if device.report().kind != AdapterKind::Software {
@@ -277,6 +328,7 @@ fn tested(selector: Option<&str>) -> Result<Tested, GpuError> {
     info!(
         adapter = %device.report().name,
         driver = %device.report().driver,
+        floats = ?device.floats(),
         schedules = ?device.table,
         "gpu passed its self-test"
     );
@@ -293,8 +345,12 @@ fn engine_error(error: PrepareError) -> EngineError {
 impl Backend for Gpu {
     fn name(&self) -> String {
         let report = self.device.report();
+        let floats = match self.device.floats() {
+            Floats::Soft => "",
+            Floats::Native => ", native floats",
+        };
         format!(
-            "gpu: {} ({}, {})",
+            "gpu: {} ({}, {}{floats})",
             report.name, report.backend, report.driver
         )
     }

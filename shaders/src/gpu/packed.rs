@@ -46,8 +46,8 @@ impl Pack {
             k: contract.k,
             narrow: contract.width != Width::Bits24,
         };
-        (contract.b.q.space == Space::Weights && whole && rows.is_multiple_of(contract.n))
-            .then_some(pack)
+        let weights = contract.b.q.space == Space::Weights && contract.width != Width::Float;
+        (weights && whole && rows.is_multiple_of(contract.n)).then_some(pack)
     }
 
     /// The weights of a convolution, if they are the model's.
@@ -59,7 +59,7 @@ impl Pack {
             k: conv.weight_q.len / (conv.groups * conv.cout),
             narrow: conv.width != Width::Bits24,
         };
-        (conv.weight_q.space == Space::Weights).then_some(pack)
+        (conv.weight_q.space == Space::Weights && conv.width != Width::Float).then_some(pack)
     }
 
     /// Vectors of all columns at one `k`, or at two of narrow ones.

@@ -12,10 +12,11 @@ use super::kernels::Kernel;
 use super::packed::Pack;
 use super::schedule::{Schedule, Table};
 use crate::error::PrepareError;
+use crate::num::Width;
 use crate::plan::{
     Copy, Kind, Pool, Quantise, RANK_MAX, Reduce, ReduceOp, Step, Take, Trees, View, Window,
 };
-use contract::{contract_work, conv_work};
+use contract::{contract_work, conv_work, float_contract_work, float_conv_work};
 use map::map_work;
 
 /// Words of a parameter block: what the largest layout needs (a map's), and a multiple of the 256 bytes to which dynamic
@@ -125,6 +126,8 @@ pub fn work(step: &Step, table: &Table) -> Result<Work, PrepareError> {
         Step::Take(take) => take_work(take),
         Step::Reduce(reduce) => reduce_work(reduce),
         Step::Quantise(quantise) => quantise_work(quantise, table.subgroup()),
+        Step::Contract(contract) if contract.width == Width::Float => float_contract_work(contract),
+        Step::Conv(conv) if conv.width == Width::Float => float_conv_work(conv),
         Step::Contract(contract) => match (table.of(contract), table.subgroup()) {
             (Schedule::Broadcast, Some(subgroup)) => broadcast::contract(contract, subgroup),
             (schedule, _) => contract_work(contract, schedule),

@@ -7,13 +7,13 @@ use super::GpuError;
 use super::device::Device;
 use crate::num::{self, Width};
 use crate::plan::{
-    ALIGN_WORDS, Arg, Buffer, Contract, Instr, Kind, Map, MapOp, Plan, Quantise, Rows, Space, Step,
-    View,
+    ALIGN_WORDS, Arg, Buffer, Contract, Instr, Kind, Map, MapOp, Plan, Quantise, Reduce, ReduceOp,
+    Rows, Space, Step, View,
 };
 use std::sync::Arc;
 
 /// Pairs of words in the battery.
-const PAIRS: u32 = 4096;
+const PAIRS: u32 = 1 << 14;
 
 /// Elements of the contracted rows: more than two chunks of digit sums, and not a multiple of one.
 const DEPTH: u32 = 300;
@@ -25,7 +25,7 @@ const ROWS: u32 = 5;
 type Case = (MapOp, fn(f32, f32) -> f32);
 
 /// One case per kind of arithmetic. The first [`OWN`] have pipelines of their own, the rest are interpreted.
-const CASES: [Case; 10] = [
+const CASES: [Case; 11] = [
     (MapOp::Mul, |a, b| a * b),
     (MapOp::Div, |a, b| a / b),
     (MapOp::Sqrt, |a, _| a.sqrt()),
@@ -35,6 +35,7 @@ const CASES: [Case; 10] = [
     (MapOp::Sigmoid, |a, _| num::sigmoid(a)),
     (MapOp::Erf, |a, _| num::erf(a)),
     (MapOp::Add, |a, b| a + b),
+    (MapOp::Sub, |a, b| a - b),
     (MapOp::Max, num::max),
 ];
 
@@ -160,6 +161,15 @@ pub fn run(device: &mut Device) -> Result<(), GpuError> {
         steps.push(map(op, a, b, out));
         outputs.push(out);
     }
+    let sums = place(&mut top, Kind::F32, ROWS);
+    steps.push(Step::Reduce(Reduce {
+        op: ReduceOp::Sum,
+        rows: vec![ROWS],
+        cols: vec![DEPTH],
+        input: view(rows, &[DEPTH as i32, 1]),
+        out: sums,
+    }));
+    outputs.push(sums);
     for width in WIDTHS {
         let q = place(&mut top, Kind::I32, ROWS * DEPTH);
         let exponent = place(&mut top, Kind::I32, ROWS);
@@ -269,6 +279,8 @@ fn expected(inputs: &[Vec<u32>]) -> Vec<(String, Vec<u32>)> {
         })
         .collect();
     let floats: Vec<f32> = inputs[2].iter().map(|&w| f32::from_bits(w)).collect();
+    let sums = floats.chunks(DEPTH as usize).map(num::sum);
+    all.push(("sums".into(), sums.map(f32::to_bits).collect()));
     for width in WIDTHS {
         let rows: Vec<num::Quantised> = floats
             .chunks(DEPTH as usize)

@@ -27,6 +27,8 @@ pub enum Width {
     Bits16 = 1,
     /// Integers that stand for themselves: 8-bit values less their zero point, `|q| <= 255`.
     Whole = 2,
+    /// No integers: floats as they are, in the mode `fast`.
+    Float = 3,
 }
 
 impl Width {
@@ -34,7 +36,7 @@ impl Width {
     #[must_use]
     pub const fn dropped(self) -> u32 {
         match self {
-            Self::Bits24 | Self::Whole => 1,
+            Self::Bits24 | Self::Whole | Self::Float => 1,
             Self::Bits16 => 9,
         }
     }
@@ -53,6 +55,7 @@ impl Width {
             Self::Bits24 => QUANTISED_MAX,
             Self::Bits16 => i16::MAX as i32,
             Self::Whole => 255,
+            Self::Float => 0,
         }
     }
 }

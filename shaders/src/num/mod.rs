@@ -41,6 +41,9 @@ pub enum Mode {
     Exact16,
     /// As [`Mode::Exact24`], but a contraction of two dequantised tensors is one of their 8-bit integers.
     Int8,
+    /// Native floats in the order that is fastest here: for exploring a model, since nobody else need get the same bits. No
+    /// file chooses it, and nothing that a shard serves is computed in it: see [`crate::Model::load_fast`].
+    Fast,
 }
 
 impl Mode {
@@ -54,10 +57,17 @@ impl Mode {
             Self::Exact24 => "exact24",
             Self::Exact16 => "exact16",
             Self::Int8 => "int8",
+            Self::Fast => "fast",
         }
     }
 
-    /// The mode of this name.
+    /// Whether its answers are the same bits everywhere, so that others can verify them.
+    #[must_use]
+    pub const fn is_exact(self) -> bool {
+        !matches!(self, Self::Fast)
+    }
+
+    /// The mode of this name that a file may choose.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         [Self::Exact24, Self::Exact16, Self::Int8]

@@ -118,6 +118,8 @@ pub struct Rows {
 ///
 /// Both operands are rows: the second is transposed against ONNX's matrix product, and weights stand that way already.
 /// Where either row is poisoned the result is NaN.
+///
+/// Of [`Width::Float`] the rows are floats, exponents do not matter, and the sum is one of floats in any order.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Contract {
     /// Width of both operands' integers.
@@ -136,6 +138,23 @@ pub struct Contract {
     pub b: Rows,
     /// `F32` or `I32`, contiguous over batch, `m`, `n`.
     pub out: Buffer,
+}
+
+impl Contract {
+    /// The first row of each batch, in `a` and in `b`.
+    pub(crate) fn batches(&self) -> impl Iterator<Item = [usize; 2]> + '_ {
+        let count = self.batch.iter().map(|&extent| extent as usize).product();
+        (0..count).map(|number| {
+            let (mut rest, mut rows) = (number, [0; 2]);
+            for (axis, &extent) in self.batch.iter().enumerate().rev() {
+                let step = rest % extent as usize;
+                rest /= extent as usize;
+                rows[0] += step * self.a.batch[axis] as usize;
+                rows[1] += step * self.b.batch[axis] as usize;
+            }
+            rows
+        })
+    }
 }
 
 /// Convolution over up to three spatial dimensions (missing ones have extent, kernel and stride 1):

@@ -1,6 +1,6 @@
 //! Contractions and convolutions whose operands stand as the plan has them.
 
-use super::{Override, WORKGROUP, Work, count, fits, window_words};
+use super::{Override, Variant, WORKGROUP, Work, count, fits, window_words};
 use crate::error::PrepareError;
 use crate::gpu::kernels::Kernel;
 use crate::gpu::schedule::Schedule;
@@ -21,7 +21,7 @@ pub(super) fn one_space(q: Space, exponent: Space) -> Result<u32, PrepareError> 
 /// The override of `lib/tile.wgsl` that says whether values have at most 16 bits.
 pub(super) const fn narrow(width: Width) -> Override {
     let is_narrow = match width {
-        Width::Bits24 => 0,
+        Width::Bits24 | Width::Float => 0,
         Width::Bits16 | Width::Whole => 1,
     };
     ("NARROW", is_narrow)
@@ -32,6 +32,9 @@ const SHARED_TILE: u32 = 32;
 
 /// Elements of a row that stand in shared memory at a time: `SLAB` of `contract_shared.wgsl`.
 const SHARED_SLAB: u64 = 16;
+
+/// Rows, at most, and columns of an invocation's results: of `contract_float.wgsl`.
+const FLOAT_TILE: u32 = 8;
 
 /// Products whose digits are summed in 32 bits: `CHUNK` of `lib/tile.wgsl`.
 const CHUNK: u64 = 128;
@@ -120,6 +123,40 @@ pub(super) fn contract_work(contract: &Contract, schedule: Schedule) -> Result<W
         Schedule::Split => k.div_ceil(u64::from(WORKGROUP)) + 2 * k.div_ceil(CHUNK) + 32,
     };
     contract_block(&mut work, contract);
+    Ok(work)
+}
+
+/// A contraction of floats.
+pub(super) fn float_contract_work(contract: &Contract) -> Result<Work, PrepareError> {
+    fits(
+        "batch dimensions of a contraction",
+        contract.batch.len(),
+        RANK_MAX,
+    )?;
+    let rows = contract.m.min(FLOAT_TILE).next_power_of_two();
+    let tiles = count(&contract.batch)
+        * u64::from(contract.m.div_ceil(rows))
+        * u64::from(contract.n.div_ceil(FLOAT_TILE));
+    let overrides = vec![
+        ("ROWS", rows),
+        ("A_SPACE", contract.a.q.space as u32),
+        ("B_SPACE", contract.b.q.space as u32),
+    ];
+    let k = u64::from(contract.k);
+    let cost = k * u64::from(FLOAT_TILE * FLOAT_TILE);
+    let mut work = Work::new(Kernel::ContractFloat, overrides, tiles, cost)?;
+    work.rounds = k + 8;
+    contract_block(&mut work, contract);
+    Ok(work)
+}
+
+/// A convolution of floats.
+pub(super) fn float_conv_work(conv: &Conv) -> Result<Work, PrepareError> {
+    let mut work = conv_work(conv)?;
+    work.variant = Variant {
+        kernel: Kernel::ConvFloat,
+        overrides: vec![("WEIGHT_SPACE", conv.weight_q.space as u32)],
+    };
     Ok(work)
 }
 

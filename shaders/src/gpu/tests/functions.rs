@@ -101,9 +101,11 @@ fn flag(f: impl Fn(f32, f32) -> bool) -> impl Fn(u32, u32) -> u32 {
 
 #[test]
 fn float_arithmetic_equals_the_processors() {
-    let Some(mut d) = device() else { return };
+    devices().for_each(|mut device| float_arithmetic(&mut device));
+}
+
+fn float_arithmetic(d: &mut Device) {
     let (a, b) = pairs(1 << 17, 0xa11ce);
-    let d = &mut d;
     check_map(d, MapOp::Add, Kind::F32, &a, &b, float(|a, b| a + b));
     check_map(d, MapOp::Sub, Kind::F32, &a, &b, float(|a, b| a - b));
     check_map(d, MapOp::Mul, Kind::F32, &a, &b, float(|a, b| a * b));
@@ -154,9 +156,11 @@ fn float_arithmetic_equals_the_processors() {
 
 #[test]
 fn elementary_functions_equal_the_definition() {
-    let Some(mut d) = device() else { return };
+    devices().for_each(|mut device| elementary_functions(&mut device));
+}
+
+fn elementary_functions(d: &mut Device) {
     let (a, b) = pairs(1 << 17, 0xe1e);
-    let d = &mut d;
     check_map(d, MapOp::Exp, Kind::F32, &a, &b, float(|a, _| num::exp(a)));
     check_map(d, MapOp::Log, Kind::F32, &a, &b, float(|a, _| num::log(a)));
     check_map(
@@ -180,9 +184,11 @@ fn elementary_functions_equal_the_definition() {
 
 #[test]
 fn costly_functions_equal_the_definition() {
-    let Some(mut d) = device() else { return };
+    devices().for_each(|mut device| costly_functions(&mut device));
+}
+
+fn costly_functions(d: &mut Device) {
     let (a, b) = pairs(1 << 14, 0x517);
-    let d = &mut d;
     check_map(d, MapOp::Sin, Kind::F32, &a, &b, float(|a, _| num::sin(a)));
     check_map(d, MapOp::Cos, Kind::F32, &a, &b, float(|a, _| num::cos(a)));
     check_map(
@@ -217,7 +223,8 @@ fn costly_functions_equal_the_definition() {
     check_map(d, MapOp::Pow, Kind::F32, &base, &exponent, float(num::pow));
 }
 
-/// Functions whose kernels compute in another way than the definition does: what is known of the steps is left out there.
+/// Functions that kernels without floats compute in another way than the definition does: what is known of the steps is left
+/// out there.
 /// Every 65,537th word goes through them; with `PENSTOCK_LONG_TESTS=1` all do, which takes half an hour on two cores.
 #[test]
 fn functions_equal_the_definition_over_all_words() {
@@ -228,26 +235,21 @@ fn functions_equal_the_definition_over_all_words() {
         (MapOp::Tanh, num::tanh),
         (MapOp::Sigmoid, num::sigmoid),
     ];
-    let Some(mut device) = device() else { return };
     let long = std::env::var_os("PENSTOCK_LONG_TESTS").is_some_and(|v| v == "1");
     let step = if long { 1 } else { 65_537 };
     const WORDS: u64 = 1 << 22;
-    for (op, function) in functions {
-        for first in (0..1u64 << 32).step_by((WORDS * step) as usize) {
-            let end = (first + WORDS * step).min(1 << 32);
-            let all: Vec<u32> = (first..end)
-                .step_by(step as usize)
-                .map(|w| w as u32)
-                .collect();
-            let expect = float(|a, _| function(a));
-            check(
-                &mut device,
-                (op, Kind::F32),
-                &[usize::MAX],
-                &all,
-                &all,
-                expect,
-            );
+    let of_each = |device: &mut Device| {
+        for (op, function) in functions {
+            for first in (0..1u64 << 32).step_by((WORDS * step) as usize) {
+                let end = (first + WORDS * step).min(1 << 32);
+                let all: Vec<u32> = (first..end)
+                    .step_by(step as usize)
+                    .map(|w| w as u32)
+                    .collect();
+                let expect = float(|a, _| function(a));
+                check(device, (op, Kind::F32), &[usize::MAX], &all, &all, expect);
+            }
         }
-    }
+    };
+    devices().for_each(|mut device| of_each(&mut device));
 }

@@ -16,7 +16,7 @@ fn perceptron() -> (Arc<Model>, Vec<Tensor>) {
 
 /// The backend on the best adapter, or `None` as in [`device`].
 fn backend() -> Option<Gpu> {
-    device().map(|_| Gpu::open(None).expect("the device opens again"))
+    device().map(|_| Gpu::open(None, None).expect("the device opens again"))
 }
 
 /// What the CPU answers.

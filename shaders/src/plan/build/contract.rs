@@ -38,6 +38,7 @@ impl Builder<'_> {
         let width = match self.mode {
             Mode::Exact24 | Mode::Int8 => Width::Bits24,
             Mode::Exact16 => Width::Bits16,
+            Mode::Fast => return self.as_they_are(input),
         };
         let row_count = count(&input.dims[..rows]);
         if let Place::Const(constant) = &input.place {
@@ -86,6 +87,16 @@ impl Builder<'_> {
             self.quantised.insert(of, made.clone());
         }
         Ok(made)
+    }
+
+    /// Rows of floats. Nothing reads their exponents.
+    fn as_they_are(&mut self, input: &Tensor) -> Result<Quantised> {
+        let place = (self.buffer(input)?.1, 0);
+        Ok(Quantised {
+            width: Width::Float,
+            q: place,
+            exponent: place,
+        })
     }
 
     /// Rows of `I32`, each at the exponent of a unit.
