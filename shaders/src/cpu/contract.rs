@@ -7,7 +7,7 @@ use crate::cpu::arena::Sources;
 use crate::cpu::dot;
 use crate::cpu::float;
 use crate::cpu::kernel::{self, Cut, Form, LANES, Packed, Side, TILE_LANES, for_each_form};
-use crate::cpu::rows::inside;
+use crate::cpu::pool::inside;
 use crate::num::{Exponent, Width};
 use crate::plan::{Buffer, Contract, Conv, Kind, Plan, Space, Step};
 use std::collections::BTreeMap;

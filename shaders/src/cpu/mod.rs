@@ -1,8 +1,9 @@
 //! The CPU backend: the definition, in Rust. Every other backend is held against it.
 //!
-//! `scalar` says what an element-wise operation gives; `map` runs programs of them over blocks; `rows` folds, quantises,
-//! pools and walks trees; `contract` multiplies, over the integer register tiles of `kernel` or the plain dot products of
-//! `dot`. Loops are compiled in several forms (portable, AVX2, AVX-512), one of which is chosen when the executor is made.
+//! `scalar` says what an element-wise operation gives; `map` runs programs of them over blocks; `rows` folds and
+//! quantises; `pool` and `trees` do what they say; `contract` multiplies, over the integer register tiles of `kernel` or
+//! the plain dot products of `dot`; `float` multiplies in the mode `fast`. Loops are compiled in several forms (portable,
+//! AVX2, AVX-512), one of which is chosen when the executor is made.
 //!
 //! **Invariant:** a step reads nothing that it writes: each gets the part of the arena that it writes, and the rest.
 
@@ -13,8 +14,10 @@ mod float;
 mod kernel;
 mod map;
 mod moves;
+mod pool;
 mod rows;
 mod scalar;
+mod trees;
 
 use crate::batch::{Backend, Batcher, Executor};
 use crate::bench::StepTime;
@@ -175,11 +178,11 @@ fn run(
         }
         Step::Pool(s) => {
             let (out, sources) = split(arena, weights, &s.out);
-            rows::pool(s, &sources, out);
+            pool::pool(s, &sources, out);
         }
         Step::Trees(s) => {
             let (out, sources) = split(arena, weights, &s.out);
-            rows::trees(s, &sources, out);
+            trees::trees(s, &sources, out);
         }
     }
 }

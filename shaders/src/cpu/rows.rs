@@ -1,4 +1,4 @@
-//! Steps over rows: folds, fixed point, pooling, trees.
+//! Steps over rows: folds, fixed point.
 
 use crate::cpu::arena::{Sources, split};
 use crate::cpu::kernel::{Form, for_each_form};
@@ -7,10 +7,7 @@ use crate::cpu::scalar::{self, INTEGRAL};
 use crate::num::float::{CANONICAL_NAN, from_order_key};
 use crate::num::reduce::{BLOCK, LANES};
 use crate::num::{self, Exponent, Width};
-use crate::plan::{
-    Kind, MapOp, Pool, PoolOp, Quantise, RANK_MAX, Reduce, ReduceOp, TREE_LEAF, TREE_NODE_WORDS,
-    TreeFold, Trees, View, Window,
-};
+use crate::plan::{Kind, MapOp, Quantise, RANK_MAX, Reduce, ReduceOp, View};
 
 /// Rows of a strided view, gathered one after another.
 struct Gather<'a> {
@@ -276,145 +273,6 @@ fn quantise_body(row: &[f32], q: &mut [i32], width: Width) -> Exponent {
 fn scales(power: i32) -> [f32; 2] {
     let first = power.min(127);
     [first, power - first].map(|power| f32::from_bits(((power + 127) as u32) << 23))
-}
-
-/// Pools planes; `out` is the result.
-pub(crate) fn pool(step: &Pool, sources: &Sources<'_>, out: &mut [u32]) {
-    let input = sources.floats(&step.input);
-    let out: &mut [f32] = bytemuck::cast_slice_mut(out);
-    let w = &step.window;
-    let volume = w.input.iter().map(|&d| d as usize).product::<usize>();
-    let mut results = out.iter_mut();
-    for plane in input.chunks_exact(volume) {
-        for x in 0..w.output[0] {
-            for y in 0..w.output[1] {
-                for z in 0..w.output[2] {
-                    let Some(result) = results.next() else {
-                        return;
-                    };
-                    *result = window(step.op, w, plane, [x, y, z]);
-                }
-            }
-        }
-    }
-}
-
-/// The part of a window's positions along one axis that is inside `low..high`, as kernel indices.
-pub(crate) fn inside(
-    w: &Window,
-    axis: usize,
-    at: u32,
-    low: i64,
-    high: i64,
-) -> (i64, std::ops::Range<u32>) {
-    let start = i64::from(at) * i64::from(w.stride[axis]) - i64::from(w.pad_begin[axis]);
-    let dilation = i64::from(w.dilation[axis]);
-    let kernel = i64::from(w.kernel[axis]);
-    // Ceiling division of the distance to each end.
-    let first = ((low - start).max(0) + dilation - 1) / dilation;
-    let end = ((high - start).max(0) + dilation - 1) / dilation;
-    let first = first.min(kernel);
-    (start, first as u32..end.clamp(first, kernel) as u32)
-}
-
-fn window(op: PoolOp, w: &Window, plane: &[f32], at: [u32; 3]) -> f32 {
-    let part = |axis: usize| inside(w, axis, at[axis], 0, i64::from(w.input[axis]));
-    let [(x0, xs), (y0, ys), (z0, zs)] = [part(0), part(1), part(2)];
-    let mut best: Option<f32> = None;
-    let mut sum = 0.0f32;
-    let mut count = 0u32;
-    for i in xs {
-        let x = x0 + i64::from(i) * i64::from(w.dilation[0]);
-        for j in ys.clone() {
-            let y = y0 + i64::from(j) * i64::from(w.dilation[1]);
-            for k in zs.clone() {
-                let z = z0 + i64::from(k) * i64::from(w.dilation[2]);
-                let value =
-                    plane[((x * i64::from(w.input[1]) + y) * i64::from(w.input[2]) + z) as usize];
-                match op {
-                    PoolOp::Max => best = Some(best.map_or(value, |b| num::max(b, value))),
-                    PoolOp::Average | PoolOp::AverageWithPad => sum += value,
-                }
-                count += 1;
-            }
-        }
-    }
-    match op {
-        PoolOp::Max => best.unwrap_or(f32::NEG_INFINITY),
-        PoolOp::Average => sum / count as f32,
-        PoolOp::AverageWithPad => {
-            let padded = |axis: usize| {
-                let low = -i64::from(w.pad_begin[axis]);
-                let high = i64::from(w.input[axis]) + i64::from(w.pad_end[axis]);
-                inside(w, axis, at[axis], low, high).1.len() as u32
-            };
-            sum / (padded(0) * padded(1) * padded(2)) as f32
-        }
-    }
-}
-
-/// Walks tree ensembles; `out` is the result.
-pub(crate) fn trees(step: &Trees, sources: &Sources<'_>, out: &mut [u32]) {
-    let input = sources.floats(&step.input);
-    let roots = sources.words(&step.roots);
-    let nodes = sources.words(&step.nodes);
-    let weights = sources.words(&step.weights);
-    let out: &mut [f32] = bytemuck::cast_slice_mut(out);
-    let targets = step.targets as usize;
-    let rows = input
-        .chunks_exact(step.features as usize)
-        .zip(out.chunks_exact_mut(targets));
-    for (features, scores) in rows {
-        scores.fill(0.0);
-        // A smallest or largest begins with the first leaf that names its target.
-        let mut named = match step.fold {
-            TreeFold::Sum => Vec::new(),
-            TreeFold::Min | TreeFold::Max => vec![false; targets],
-        };
-        for &root in roots {
-            let leaf = leaf(nodes, root, features);
-            let (first, count) = (leaf[2] as usize, leaf[3] as usize);
-            for pair in weights[first * 2..(first + count) * 2].chunks_exact(2) {
-                let target = pair[0] as usize;
-                let weight = f32::from_bits(pair[1]);
-                let score = &mut scores[target];
-                if step.fold == TreeFold::Sum {
-                    *score += weight;
-                    continue;
-                }
-                *score = match step.fold {
-                    _ if !named[target] => weight,
-                    TreeFold::Min => num::min(*score, weight),
-                    _ => num::max(*score, weight),
-                };
-                named[target] = true;
-            }
-        }
-    }
-}
-
-fn leaf<'a>(nodes: &'a [u32], root: u32, features: &[f32]) -> &'a [u32] {
-    let mut at = root;
-    loop {
-        let start = (at * TREE_NODE_WORDS) as usize;
-        let node = &nodes[start..start + TREE_NODE_WORDS as usize];
-        if node[0] >> 24 == TREE_LEAF {
-            return node;
-        }
-        let feature = features[(node[0] & 0xff_ffff) as usize];
-        let threshold = f32::from_bits(node[1]);
-        let mode = node[0] >> 24;
-        let holds = match mode & 7 {
-            0 => feature <= threshold,
-            1 => feature < threshold,
-            2 => feature >= threshold,
-            3 => feature > threshold,
-            4 => feature == threshold,
-            _ => feature != threshold,
-        };
-        let taken = holds || (feature.is_nan() && mode & 8 != 0);
-        at = if taken { node[2] } else { node[3] };
-    }
 }
 
 #[cfg(test)]

@@ -1,13 +1,12 @@
-//! A device: adapter, pipelines, buffers, and one run of a compiled plan.
+//! A device: adapter, buffers, and what goes wrong with them.
 
 use super::kernels::{Floats, Kernel};
 use super::packed::{BROADCAST, Pack};
-use super::params::{self, BLOCK_WORDS, Variant, Work};
-use super::programs;
+use super::params::{BLOCK_WORDS, Variant};
 use super::schedule::{Schedule, Table};
 use super::{AdapterReport, GpuError, adapter};
 use crate::error::{EngineError, PrepareError};
-use crate::plan::{Plan, Step};
+use crate::plan::Plan;
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -21,7 +20,7 @@ pub(super) const SUBMISSION_TIMEOUT: Duration = Duration::from_secs(300);
 pub(super) const BLOCK_BYTES: u64 = 4 * BLOCK_WORDS as u64;
 
 /// Buffers are never smaller, so that none is empty.
-const BUFFER_BYTES_MIN: u64 = 256;
+pub(super) const BUFFER_BYTES_MIN: u64 = 256;
 
 /// Dispatches of one submission. 4,096 at 100 ms at most each bound a submission well below [`SUBMISSION_TIMEOUT`] on
 /// real devices, and keep command buffers small.
@@ -51,28 +50,28 @@ pub struct Device {
     report: AdapterReport,
     pub(super) device: wgpu::Device,
     pub(super) queue: wgpu::Queue,
-    layout: wgpu::PipelineLayout,
+    pub(super) layout: wgpu::PipelineLayout,
     pub(super) bindings: wgpu::BindGroupLayout,
     /// How its kernels compute with floats.
-    floats: Floats,
-    modules: BTreeMap<Kernel, wgpu::ShaderModule>,
-    pipelines: BTreeMap<Variant, wgpu::ComputePipeline>,
+    pub(super) floats: Floats,
+    pub(super) modules: BTreeMap<Kernel, wgpu::ShaderModule>,
+    pub(super) pipelines: BTreeMap<Variant, wgpu::ComputePipeline>,
     pub(super) arena: wgpu::Buffer,
     pub(super) staging: wgpu::Buffer,
     /// Grows with each new arena: bind groups of older ones are stale.
     pub(super) arena_generation: u64,
     /// Number of the plan whose locals stand in the arena.
     pub(super) resident: Option<u64>,
-    next_plan: u64,
+    pub(super) next_plan: u64,
     /// How contractions are shared out.
     pub(super) table: Table,
     /// Invocations of a subgroup at least, where kernels may broadcast.
     pub(super) subgroup: Option<u32>,
     /// Element-wise programs that have pipelines of their own, and how many may.
-    programs: BTreeSet<Variant>,
+    pub(super) programs: BTreeSet<Variant>,
     pub(super) programs_max: usize,
     /// Rounds of loops that the driver runs in one invocation before it leaves them, if it counts.
-    rounds_max: Option<u64>,
+    pub(super) rounds_max: Option<u64>,
     faults: Arc<Mutex<Faults>>,
 }
 
@@ -281,14 +280,14 @@ impl Device {
     }
 
     /// Largest binding, in bytes.
-    fn binding_bytes_max(&self) -> u64 {
+    pub(super) fn binding_bytes_max(&self) -> u64 {
         let limits = self.device.limits();
         limits
             .max_storage_buffer_binding_size
             .min(limits.max_buffer_size)
     }
 
-    fn fits(&self, what: &'static str, words: u64) -> Result<(), PrepareError> {
+    pub(super) fn fits(&self, what: &'static str, words: u64) -> Result<(), PrepareError> {
         let limit = self.binding_bytes_max() / 4;
         if words > limit {
             return Err(PrepareError::TooLarge {
@@ -314,210 +313,6 @@ impl Device {
         Ok(Weights {
             words: weights,
             packed: BTreeMap::new(),
-        })
-    }
-
-    fn module(&mut self, kernel: Kernel) -> wgpu::ShaderModule {
-        let (device, floats) = (&self.device, self.floats);
-        self.modules
-            .entry(kernel)
-            .or_insert_with(|| {
-                let descriptor = wgpu::ShaderModuleDescriptor {
-                    label: Some(kernel.name()),
-                    source: wgpu::ShaderSource::Wgsl(kernel.text(floats).into()),
-                };
-                // SAFETY: the kernels index three bindings with offsets that the planner bounds, an invariant that its
-                // tests hold, and their loops end by construction. Beyond that wgpu enables the driver's robust buffer
-                // access, so a wrong index reads or writes nothing outside the buffer.
-                unsafe {
-                    device.create_shader_module_trusted(
-                        descriptor,
-                        wgpu::ShaderRuntimeChecks::unchecked(),
-                    )
-                }
-            })
-            .clone()
-    }
-
-    fn pipeline(&mut self, variant: &Variant) -> wgpu::ComputePipeline {
-        if let Some(pipeline) = self.pipelines.get(variant) {
-            return pipeline.clone();
-        }
-        let module = self.module(variant.kernel);
-        let constants: Vec<(&str, f64)> = variant
-            .overrides
-            .iter()
-            .map(|&(name, value)| (name, f64::from(value)))
-            .collect();
-        let pipeline = self
-            .device
-            .create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-                label: Some(variant.kernel.name()),
-                layout: Some(&self.layout),
-                module: &module,
-                entry_point: Some("main"),
-                compilation_options: wgpu::PipelineCompilationOptions {
-                    constants: &constants,
-                    ..Default::default()
-                },
-                cache: None,
-            });
-        self.pipelines.insert(variant.clone(), pipeline.clone());
-        pipeline
-    }
-
-    /// A map's pipeline of its own, or that of a copy that is a map, where there is room for one.
-    fn program(&mut self, step: &Step) -> Result<Option<Work>, PrepareError> {
-        let moved = match step {
-            Step::Copy(copy) => programs::moved(copy).map(Step::Map),
-            _ => None,
-        };
-        let step = moved.as_ref().unwrap_or(step);
-        let Step::Map(map) = step else {
-            return Ok(None);
-        };
-        let Some(variant) = programs::variant(map).filter(|variant| self.room(variant)) else {
-            return Ok(None);
-        };
-        let work = params::work(step, &self.table)?;
-        Ok(Some(Work { variant, ..work }))
-    }
-
-    /// Whether a program has a pipeline of its own, or gets one now.
-    fn room(&mut self, variant: &Variant) -> bool {
-        let known = self.programs.contains(variant);
-        let room = known || self.programs.len() < self.programs_max;
-        if room && !known {
-            self.programs.insert(variant.clone());
-        }
-        room
-    }
-
-    /// A layer of few rows that begins with this step, and for how many steps it stands, where such layers are run as one.
-    fn layer(&mut self, plan: &Plan, at: usize) -> Result<Option<(Work, usize)>, PrepareError> {
-        let (Some(subgroup), Some(Step::Contract(contract))) =
-            (self.subgroup, plan.steps.get(at + 1))
-        else {
-            return Ok(None);
-        };
-        if self.table.of(contract) != Schedule::Broadcast {
-            return Ok(None);
-        }
-        let found = params::dense::layer(plan, at, subgroup, |variant| self.room(variant))?;
-        let rounds_max = self.rounds_max.unwrap_or(u64::MAX);
-        let most = self.binding_bytes_max();
-        let fits = |work: &Work| {
-            let bytes = work.pack.map_or(0, |pack| 4 * pack.words());
-            work.rounds <= rounds_max && bytes <= most
-        };
-        Ok(found.filter(|(work, _)| fits(work)))
-    }
-
-    /// How a step is run here. What would loop for too long in one invocation is split, or refused.
-    fn work(&mut self, step: &Step) -> Result<Work, PrepareError> {
-        let mut work = match self.program(step)? {
-            Some(work) => work,
-            None => params::work(step, &self.table)?,
-        };
-        if let Some(pack) = work.pack
-            && 4 * pack.words() > self.binding_bytes_max()
-        {
-            work = params::work(step, &Table::PLAIN)?;
-        }
-        let Some(limit) = self.rounds_max.filter(|&most| work.rounds > most) else {
-            return Ok(work);
-        };
-        let split = params::work(step, &Table::all(Schedule::Split))?;
-        if split.rounds > limit {
-            return Err(PrepareError::TooLarge {
-                what: "rounds of loops in one invocation",
-                found: split.rounds,
-                limit,
-            });
-        }
-        Ok(split)
-    }
-
-    /// The buffer of a pack among a model's weights.
-    fn pack(&self, pack: Pack, weights: &mut Weights, words: &[u32]) -> wgpu::Buffer {
-        let make = || {
-            let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
-            let bytes = (4 * pack.words()).max(BUFFER_BYTES_MIN);
-            let made = buffer(&self.device, "packed weights", bytes, usage);
-            let words = pack.packed(words);
-            self.queue
-                .write_buffer(&made, 0, bytemuck::cast_slice(&words));
-            made
-        };
-        weights.packed.entry(pack).or_insert_with(make).clone()
-    }
-
-    /// Compiles a plan: pipelines, and the parameter blocks of all its dispatches. Of the model's weights, whose words are
-    /// `words`, it packs what the dispatches read packed.
-    pub fn compile(
-        &mut self,
-        plan: &Arc<Plan>,
-        weights: &mut Weights,
-        words: &[u32],
-    ) -> Result<Compiled, PrepareError> {
-        self.fits("words of the arena", u64::from(plan.arena_words))?;
-        let mut works = Vec::new();
-        let mut at = 0;
-        while let Some(step) = plan.steps.get(at) {
-            let (work, steps) = match self.layer(plan, at)? {
-                Some(layer) => layer,
-                None => (self.work(step)?, 1),
-            };
-            works.push(work);
-            at += steps;
-        }
-        let mut blocks: Vec<u32> = Vec::new();
-        let mut dispatches = Vec::new();
-        let mut packs = Vec::new();
-        for mut work in works {
-            let bindings = match work.pack {
-                None => 0,
-                Some(pack) => {
-                    packs.push(self.pack(pack, weights, words));
-                    packs.len()
-                }
-            };
-            let pipeline = self.pipeline(&work.variant);
-            let cuts: Vec<_> = work.cuts().collect();
-            for (cut, (first, end, groups)) in cuts.into_iter().enumerate() {
-                work.block[0] = first;
-                work.block[1] = end;
-                blocks.extend(work.block);
-                // WebGPU promises 65,535 workgroups per dimension.
-                let rows = groups.div_ceil(65_535);
-                dispatches.push(Dispatch {
-                    kernel: work.variant.kernel.name(),
-                    begins: cut == 0,
-                    pipeline: pipeline.clone(),
-                    groups: (groups.div_ceil(rows), rows),
-                    bindings,
-                });
-            }
-        }
-        self.fits("words of parameters", blocks.len() as u64)?;
-        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
-        let params = buffer(
-            &self.device,
-            "params",
-            (4 * blocks.len() as u64).max(BLOCK_BYTES),
-            usage,
-        );
-        self.queue
-            .write_buffer(&params, 0, bytemuck::cast_slice(&blocks));
-        self.check()?;
-        self.next_plan += 1;
-        Ok(Compiled {
-            number: self.next_plan,
-            plan: plan.clone(),
-            params,
-            dispatches,
-            packs,
-            bind_groups: None,
         })
     }
 }

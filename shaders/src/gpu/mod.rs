@@ -1,9 +1,9 @@
 //! The GPU backend: every step of a plan in WGSL integers, with the bits of the CPU.
 //!
 //! ```text
-//!  Plan --params--> parameter blocks + pipeline variants (kernels: table of files) --device--> one pass, one submission
-//!                                                                    |
-//!                                         selftest: refuses a device whose integers are wrong
+//!  Plan --params, compile--> parameter blocks + pipelines (kernels: table of files) --run--> one pass, one submission
+//!                                                                  |
+//!                                       selftest: refuses a device whose integers are wrong
 //! ```
 //!
 //! WGSL fixes integer arithmetic exactly and leaves floats open, so the kernels (`shaders/kernels/`) compute floats on
@@ -25,6 +25,7 @@
 //! **Invariant:** no step is computed elsewhere than on the device. What a kernel does not cover is refused by name.
 
 mod adapter;
+mod compile;
 mod device;
 pub mod kernels;
 mod packed;

@@ -3,8 +3,8 @@
 //! The coefficients are minimax fits of our own, rounded to `f32` one after another; they stand as bit patterns, so
 //! that no decimal conversion has a say.
 //! Each function says its largest error against the true value, which a test holds.
-//! `kernels/lib/elementary.wgsl` repeats each sequence on `u32` words: whoever changes one changes both, and
-//! [`super::NUMERIC_VERSION`].
+//! `kernels/lib/elementary.wgsl` and `exponential.wgsl` repeat each sequence on `u32` words, and `exponential_soft.wgsl` does
+//! without what is known of its steps: whoever changes one changes all, and [`super::NUMERIC_VERSION`].
 
 mod power;
 mod trigonometric;
