@@ -65,6 +65,9 @@ pub enum GpuError {
     /// No adapter matches. There is none at all where no Vulkan driver is installed.
     #[error("no adapter matches {0:?} (is a vulkan driver installed?)")]
     NoAdapter(String),
+    /// What the environment asks for is no way to compute with floats.
+    #[error("{FLOATS} is {0:?}; there are auto, soft and native")]
+    Floats(String),
     /// The driver refused to open the device.
     #[error("adapter {adapter} cannot be opened: {reason}")]
     Open {
@@ -280,21 +283,26 @@ const NATIVE_DRIVERS: [&str; 1] = ["llvmpipe"];
 /// device's right, or `auto`, which is `native` for drivers that are known.
 pub const FLOATS: &str = "PENSTOCK_GPU_FLOATS";
 
-/// The floats that a device may compute with, by the environment or by its driver.
-fn floats_allowed(report: &AdapterReport) -> Floats {
+/// The floats that a device may compute with, by what `asked` has of [`FLOATS`] or by its driver.
+fn floats_allowed(report: &AdapterReport, asked: Option<&str>) -> Result<Floats, GpuError> {
     let known = |driver: &&str| report.name.contains(driver) || report.driver.contains(driver);
-    match std::env::var(FLOATS).as_deref() {
-        Ok("soft") => Floats::Soft,
-        Ok("native") => Floats::Native,
-        _ if NATIVE_DRIVERS.iter().any(known) => Floats::Native,
-        _ => Floats::Soft,
+    match asked.unwrap_or("auto") {
+        "soft" => Ok(Floats::Soft),
+        "native" => Ok(Floats::Native),
+        "auto" if NATIVE_DRIVERS.iter().any(known) => Ok(Floats::Native),
+        "auto" => Ok(Floats::Soft),
+        other => Err(GpuError::Floats(other.to_owned())),
     }
 }
 
 /// Opens a device, tests it, and finds its schedules. Without `floats` it computes with those that its driver may.
 fn tested(selector: Option<&str>, floats: Option<Floats>) -> Result<Tested, GpuError> {
     let mut device = Device::open(selector)?;
-    device.set_floats(floats.unwrap_or_else(|| floats_allowed(device.report())));
+    let floats = match floats {
+        Some(floats) => floats,
+        None => floats_allowed(device.report(), std::env::var(FLOATS).ok().as_deref())?,
+    };
+    device.set_floats(floats);
     match selftest::run(&mut device) {
         Err(GpuError::WrongBits {
             what,

@@ -41,7 +41,7 @@ fn devices() -> impl Iterator<Item = Device> {
         device.set_floats(floats);
         match selftest::run(&mut device) {
             Err(error @ GpuError::WrongBits { .. }) if floats == Floats::Native => {
-                let known = floats_allowed(device.report()) == Floats::Native;
+                let known = floats_allowed(device.report(), None) == Ok(Floats::Native);
                 assert!(!known, "{error}, on a driver that is known");
                 eprintln!("soft floats alone: {error}");
                 None
@@ -58,6 +58,31 @@ fn devices() -> impl Iterator<Item = Device> {
 fn the_self_test_passes() {
     let floats: Vec<Floats> = devices().map(|device| device.floats()).collect();
     assert!(floats.is_empty() || floats[0] == Floats::Soft);
+}
+
+#[test]
+fn floats_are_chosen_by_name_or_by_driver() {
+    let of = |driver: &str, asked| {
+        let report = AdapterReport {
+            name: "a card".into(),
+            driver: driver.into(),
+            backend: "vulkan".into(),
+            kind: AdapterKind::Discrete,
+        };
+        floats_allowed(&report, asked)
+    };
+    assert_eq!(of("llvmpipe Mesa 25", None), Ok(Floats::Native));
+    assert_eq!(of("llvmpipe Mesa 25", Some("soft")), Ok(Floats::Soft));
+    assert_eq!(of("another", None), Ok(Floats::Soft));
+    assert_eq!(of("another", Some("auto")), Ok(Floats::Soft));
+    assert_eq!(of("another", Some("native")), Ok(Floats::Native));
+    let wrong = of("another", Some("hard")).expect_err("no such floats");
+    assert!(
+        wrong
+            .to_string()
+            .contains("PENSTOCK_GPU_FLOATS is \"hard\""),
+        "{wrong}"
+    );
 }
 
 #[test]
