@@ -105,6 +105,12 @@ pub struct SimOverloadArgs {
     /// Blocks of one second that are measured.
     #[arg(long, default_value_t = 30)]
     pub blocks: u64,
+    /// Shards of the simulated network, 1 to 64.
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u8).range(1..=64))]
+    pub shards: u8,
+    /// Batches, of a million, that take six times as long. Default: what the workload has, 2,000 in W10 and none else.
+    #[arg(long, value_name = "IN_MILLION", value_parser = clap::value_parser!(u32).range(..=1_000_000))]
+    pub stragglers: Option<u32>,
     /// A look at it: 8 blocks, at one and two times the capacity.
     #[arg(long)]
     pub short: bool,

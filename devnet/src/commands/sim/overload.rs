@@ -81,6 +81,11 @@ fn configs(args: &SimOverloadArgs) -> eyre::Result<Vec<Config>> {
     if args.short {
         (blocks, loads) = (SHORT.0, SHORT.1.to_vec());
     }
+    eyre::ensure!(
+        args.shards > 2 || !workloads.contains(&Workload::W10),
+        "--shards {}: in W10 the third one dies",
+        args.shards
+    );
     let mut configs = Vec::new();
     for &workload in &workloads {
         for &load in &loads {
@@ -88,6 +93,10 @@ fn configs(args: &SimOverloadArgs) -> eyre::Result<Vec<Config>> {
                 for seed in args.seed..args.seed.saturating_add(args.seeds) {
                     let mut config = Config::new(workload, policy, load, seed);
                     config.blocks = blocks;
+                    config.shards = args.shards;
+                    if let Some(stragglers) = args.stragglers {
+                        config.stragglers_in_million = stragglers;
+                    }
                     configs.push(config);
                 }
             }
