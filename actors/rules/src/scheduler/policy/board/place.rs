@@ -80,9 +80,11 @@ impl Board {
                 if barred == 0 && self.full[pass as usize][state.model as usize] {
                     return Err(Miss::Full);
                 }
-                // What would be taken off again is not put on.
+                // What would be taken off again is not put on; that of several copies another finds no shard at all is
+                // said, though.
                 let plain = first && barred == 0 && until.is_none();
-                let no_room = || first && self.finds_no_room(rest.clone(), pass);
+                let no_room =
+                    || first && state.copies == 1 && self.finds_no_room(rest.clone(), pass);
                 if plain && self.roomy.contains(&(pass, state.model)) && no_room() {
                     return Err(Miss::Full);
                 }
