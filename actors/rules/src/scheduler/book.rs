@@ -349,9 +349,7 @@ impl Scheduler {
             let beside = beside.iter().filter_map(|&at| lane.get(at));
             beside.for_each(|&gang| self.index.touch(gang));
         }
-        if let Some(verdict) = self.plan.verdicts.get_mut(slot as usize) {
-            *verdict = Verdict::Nothing;
-        }
+        self.plan.tell(slot, Verdict::Nothing);
         self.problem.gangs[slot as usize] = candidate;
         self.waiting[slot as usize] = Some(waiting);
         self.index.touch(slot);
@@ -433,9 +431,7 @@ impl Scheduler {
         if self.by_gang.get(&candidate.id) == Some(&slot) {
             self.by_gang.remove(&candidate.id);
         }
-        if let Some(verdict) = self.plan.verdicts.get_mut(slot as usize) {
-            *verdict = Verdict::Nothing;
-        }
+        self.plan.tell(slot, Verdict::Nothing);
         self.free_gangs.push(slot);
         for key in candidate.needs {
             if let Some(entry) = &mut self.entries[key as usize] {

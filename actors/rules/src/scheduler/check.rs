@@ -41,6 +41,9 @@ impl Scheduler {
         if !self.index.is_true(p) {
             return Err("I14: the index of gangs is not what the problem says".into());
         }
+        if !plan.tells_true() {
+            return Err("I14: a verdict is not what the plan told last".into());
+        }
         if !plan.board.adds_up(p) {
             return Err("I4: loads are not what the batches add up to".into());
         }

@@ -239,6 +239,9 @@ pub struct Plan {
     pub verdicts: Vec<Verdict>,
     /// The same, as the full plan said it.
     pub(crate) said: Vec<Said>,
+    /// What the full plan said that stands in the verdicts still; none where somebody was told otherwise since. A plan
+    /// writes those that change alone: they are much larger.
+    pub(crate) told: Vec<Option<Said>>,
     /// Gangs that were given a verdict, some of them more than once.
     pub(crate) decided: Vec<u32>,
     /// Per gang: its rank, and microseconds that it asks for; `Plan::standing` where this is empty.
@@ -287,6 +290,24 @@ impl Plan {
         &self.board.batches
     }
 
+    /// Gives a gang a verdict between two full plans, where the plan has a place for it.
+    pub(crate) fn tell(&mut self, gang: u32, verdict: Verdict) {
+        if let Some(place) = self.verdicts.get_mut(gang as usize) {
+            *place = verdict;
+        }
+        if let Some(told) = self.told.get_mut(gang as usize) {
+            *told = None;
+        }
+    }
+
+    /// Whether the verdicts are what is known of them.
+    pub(crate) fn tells_true(&self) -> bool {
+        let known = self.verdicts.iter().zip(&self.told);
+        known
+            .filter_map(|(verdict, told)| Some((*verdict, (*told)?)))
+            .all(|(verdict, told)| verdict == told.into())
+    }
+
     /// Puts a new batch in its place of its shard's queue.
     pub(crate) fn enqueue(&mut self, problem: &Problem, batch: u32) {
         let batches = &self.board.batches;
@@ -306,6 +327,7 @@ impl Plan {
             .collect();
         self.ranks = gangs.map(|g| self.standing(problem, index, g)).collect();
         self.verdicts = verdicts;
+        self.told.fill(None);
     }
 
     /// keccak256 of the plan in terms of hashes alone: equal for equal snapshots, however they came about.

@@ -112,6 +112,17 @@ struct Step {
     kept: u64,
 }
 
+/// What a shard has, per pass.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Side {
+    /// Microseconds of placed batches.
+    load: [u64; PASSES],
+    /// Their variance.
+    variance: [u64; PASSES],
+    /// Microseconds that open batches keep free.
+    kept: [u64; PASSES],
+}
+
 /// Loads, open batches, and what is placed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Board {
@@ -126,15 +137,11 @@ pub struct Board {
     short: Vec<u128>,
     /// Per model: all its shards, as a set.
     set: Vec<u128>,
-    /// Per pass and shard: microseconds of placed batches.
-    load: [Vec<u64>; PASSES],
-    /// Per pass and shard: their variance.
-    variance: [Vec<u64>; PASSES],
+    /// Per shard.
+    sides: Vec<Side>,
     /// Per model and shard: requests for which a batch must have room when it is opened. One where nothing is contended.
     least: Vec<u32>,
-    /// Per pass and shard: microseconds that open batches keep free, up to that many requests.
-    kept: [Vec<u64>; PASSES],
-    /// Per batch: the same.
+    /// Per batch: microseconds that it keeps free while it is open, up to that many requests.
     batch_kept: Vec<u64>,
     /// Per pass, model and shard: the batch that takes more.
     open: [Vec<u32>; PASSES],
@@ -142,6 +149,8 @@ pub struct Board {
     hint: [Vec<u32>; PASSES],
     /// Per pass and model: there is no room at all.
     full: [Vec<bool>; PASSES],
+    /// Passes and models of which it is known that one more request has room, as the board is now.
+    roomy: Vec<(Pass, u32)>,
     /// Per key.
     spots: Vec<Spot>,
     /// Keys for which something was ever placed.
@@ -212,7 +221,6 @@ impl Board {
         }
         spots.resize(p.keys.len(), Spot::default());
         let live = p.shards.iter().filter(|s| s.live).count();
-        let per_shard = || vec![0; shards];
         Self {
             shards,
             hosts,
@@ -220,14 +228,13 @@ impl Board {
             long,
             short,
             set: sets,
-            load: [per_shard(), per_shard(), per_shard(), per_shard()],
-            variance: [per_shard(), per_shard(), per_shard(), per_shard()],
+            sides: vec![Side::default(); shards],
             least: vec![1; shards * models],
-            kept: [per_shard(), per_shard(), per_shard(), per_shard()],
             batch_kept: Vec::new(),
             open: std::array::from_fn(|_| vec![NONE; shards * models]),
             hint: std::array::from_fn(|_| vec![NONE; models]),
             full: std::array::from_fn(|_| vec![false; models]),
+            roomy: Vec::new(),
             spots,
             used,
             taken: BTreeMap::new(),
@@ -241,12 +248,14 @@ impl Board {
     }
 
     /// Placements from now on keep this margin; what was kept until now.
-    pub(crate) const fn set_margin(&mut self, margin: Margin) -> Margin {
+    pub(crate) fn set_margin(&mut self, margin: Margin) -> Margin {
+        self.roomy.clear();
         std::mem::replace(&mut self.margin, margin)
     }
 
     /// Passes reach so far from now on.
-    pub(crate) const fn set_horizon(&mut self, horizon: Horizon) {
+    pub(crate) fn set_horizon(&mut self, horizon: Horizon) {
+        self.roomy.clear();
         self.horizon = horizon;
     }
 
@@ -322,6 +331,7 @@ impl Board {
 
     /// Work got done earlier than expected, perhaps: look again.
     pub(crate) fn reopen(&mut self) {
+        self.roomy.clear();
         for full in &mut self.full {
             full.fill(false);
         }

@@ -18,20 +18,21 @@ impl Planner<'_> {
             Caps::Lifted
         };
         while at < part.end && failures < FAILURES_MAX && !self.board.all_full(pass) {
-            let Some(turn) = order.get(at, self) else {
+            let Some(gang) = order.gang(at, self) else {
                 break;
             };
-            let item = turn.item;
             at += 1;
-            if self.is_placed(item.gang) || p.policy == Policy::Value && self.is_long(item.gang) {
+            if self.is_placed(gang) || p.policy == Policy::Value && self.is_long(gang) {
                 continue;
             }
-            if let Some(cap) = self.capped(&turn, pass, caps) {
-                self.say(item.gang, cap);
+            let turn = order.turn(at - 1);
+            let item = turn.item;
+            if let Some(cap) = self.capped(turn, pass, caps) {
+                self.say(gang, cap);
                 self.kept_back.push(item);
-            } else if self.try_place(&turn, pass, (false, false, item.rank)) {
+            } else if self.try_place(turn, pass, (false, false, item.rank)) {
                 failures = 0;
-                self.cleared(&turn);
+                self.cleared(turn);
             } else {
                 failures += 1;
             }

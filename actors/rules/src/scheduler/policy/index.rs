@@ -19,8 +19,8 @@ pub(super) struct Bid {
     pub(super) value: Reverse<u128>,
     pub(super) prefix: u64,
     pub(super) gang: u32,
-    /// Others of its sender follow it.
-    pub(super) followed: bool,
+    /// The gang behind it in its lane, or [`NONE`].
+    pub(super) next: u32,
 }
 
 /// What a gang is to a plan.
@@ -41,8 +41,9 @@ pub(super) enum Class {
     Next,
 }
 
-/// A gang.
+/// A gang: in one line of the cache.
 #[derive(Clone, Copy, Debug)]
+#[repr(align(64))]
 struct Row {
     class: Class,
     /// The lists that it stands in, as bits: see [`Index::lists`].
@@ -77,7 +78,7 @@ pub(super) struct Facts {
     count: u8,
 }
 
-const _: () = assert!(size_of::<Facts>() == 64);
+const _: () = assert!(size_of::<Facts>() == 64 && size_of::<Row>() == 64);
 
 impl Facts {
     /// What it asks for, where that is told here.
@@ -160,7 +161,7 @@ const EMPTY: Row = Row {
         value: Reverse(0),
         prefix: 0,
         gang: NONE,
-        followed: false,
+        next: NONE,
     },
     due: None,
 };
@@ -472,7 +473,11 @@ fn look(p: &Problem, gang: u32, pairs: &mut Vec<(u32, u32)>, facts: &mut Facts) 
         value: Reverse(candidate.value),
         prefix: prefix(p, gang),
         gang,
-        followed: class == Class::First && first && lane.len() > 1,
+        next: if class == Class::First {
+            facts.next
+        } else {
+            NONE
+        },
     };
     Row {
         class,

@@ -39,8 +39,8 @@ pub fn insert(problem: &Problem, plan: &mut Plan, gang: u32) {
         // none where a batch has no room to fill.
         let worth = urgency.2 >= plan.bar || candidate.committed || candidate.started;
         if !worth {
-            plan.verdicts[gang as usize] =
-                Verdict::Deferred(Reason::Outbid(order::price_of(plan.bar)));
+            let price = order::price_of(plan.bar);
+            plan.tell(gang, Verdict::Deferred(Reason::Outbid(price)));
             return;
         }
         plan.board.keep(Room::Kept);
@@ -65,5 +65,5 @@ pub fn insert(problem: &Problem, plan: &mut Plan, gang: u32) {
         }
         verdict.unwrap_or(Verdict::Deferred(Reason::Outbid(0)))
     };
-    plan.verdicts[gang as usize] = verdict;
+    plan.tell(gang, verdict);
 }

@@ -2,25 +2,25 @@
 //! another of its sender enters it when that one has had its turn.
 
 use super::Planner;
+use super::heap::Heap;
 use super::index::{Bid, Class, Facts, prefix};
-use super::order::{Item, Turn, Way, compare, density};
+use super::order::{Item, Way, compare, density};
 use crate::scheduler::model::NONE;
-use std::cmp::Reverse;
+use std::cmp::{Ordering, Reverse};
+use std::collections::BTreeSet;
 use std::collections::btree_set;
-use std::collections::{BTreeSet, BinaryHeap};
 use std::iter::Peekable;
 use std::ops::Bound;
 
-/// Turns that are found at a time: what is asked of each is read in one go, so that the waits for memory overlap.
-const AHEAD: usize = 64;
+/// The cursor of a shape that has no second.
+const ALONE: u32 = NONE - 1;
 
 /// Who has its turn when.
 #[derive(Debug)]
 pub(super) struct Merged<'p> {
-    found: Vec<Turn>,
-    heap: BinaryHeap<Entry>,
-    ways: Vec<Way>,
-    /// Per shape: its cursor, and entries of it in the heap.
+    heap: Heap<Entry>,
+    followers: Vec<Follower>,
+    /// Per shape: its cursor ([`NONE`] before it is needed, [`ALONE`] where it never is), and entries of it in the heap.
     shapes: Vec<(u32, u32)>,
     cursors: Vec<Cursor<'p>>,
     firsts: Vec<&'p BTreeSet<Bid>>,
@@ -39,90 +39,116 @@ struct Cursor<'p> {
 }
 
 /// Sorts by rank and the leading part of the head's hash; ties beyond that are looked up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug)]
 struct Entry {
-    rank: u64,
-    prefix: Reverse<u64>,
+    /// The rank, and below it what the leading part of the head's hash leaves to the greatest.
+    key: u128,
     gang: u32,
+    /// The gang behind it in its lane, or [`NONE`].
+    next: u32,
+    stand: Stand,
+}
+
+const _: () = assert!(size_of::<Entry>() == 32, "two in a line of the cache");
+
+/// What an entry stands for.
+#[derive(Clone, Copy, Debug)]
+enum Stand {
+    /// The best of a shape that is left.
+    Best(u32),
+    /// One of a shape: who shares its place there is in the heap too.
+    Settled(u32),
+    /// One of several of its sender: its place among the followers.
+    Follower(u32),
+}
+
+/// How one that follows others of its sender came about.
+#[derive(Clone, Copy, Debug)]
+struct Follower {
+    way: Way,
+    /// The first of its sender, and who comes before it that it has to wait for, or [`NONE`].
     head: u32,
     before: u32,
-    /// [`NONE`], or where it is one of several of its sender, how it came about.
-    way: u32,
-    /// The shape that it stands for, or [`NONE`].
-    shape: u32,
-    /// Others of its sender follow it.
-    followed: bool,
-    /// Who shares its place in its shape is in the heap too.
-    settled: bool,
 }
 
 impl<'p> Merged<'p> {
     pub(super) fn new(planner: &Planner<'p>) -> Self {
         let index = planner.index;
         let mut entries = Vec::with_capacity(index.shapes.len());
+        let mut shapes = Vec::with_capacity(index.shapes.len());
         for (number, shape) in (0..).zip(&index.shapes) {
             if let Some(bid) = shape.best {
                 entries.push(planner.entry(&bid, number));
             }
+            let alone = shape.firsts.len() < 2;
+            shapes.push((if alone { ALONE } else { NONE }, 1));
         }
         let mut merged = Self {
-            found: Vec::new(),
-            heap: BinaryHeap::from(entries),
-            ways: Vec::new(),
-            shapes: vec![(NONE, 1); index.shapes.len()],
+            heap: Heap::of(entries),
+            followers: Vec::new(),
+            shapes,
             cursors: Vec::new(),
             firsts: index.shapes.iter().map(|shape| &shape.firsts).collect(),
         };
         for &gang in &index.silent {
             if planner.in_order(gang) {
                 let item = planner.item(gang);
-                merged.enter(item, prefix(planner.p, gang), Way::START);
+                let next = planner.index.facts(gang).next;
+                merged.enter(item, next, prefix(planner.p, gang), Way::START);
             } else {
-                merged.follow(planner, gang, gang, Way::START, None);
+                let next = planner.index.facts(gang).next;
+                merged.follow(planner, (gang, next), gang, Way::START, None);
             }
         }
         merged
     }
 
-    pub(super) fn get(&mut self, at: usize, planner: &mut Planner<'_>) -> Option<Turn> {
-        while self.found.len() <= at {
-            let mut ahead = Vec::with_capacity(AHEAD);
-            while ahead.len() < AHEAD
-                && let Some(item) = self.next(planner)
-            {
-                ahead.push(item);
-            }
-            if ahead.is_empty() {
-                return None;
-            }
-            self.found
-                .extend(ahead.iter().map(|item| planner.turn(*item)));
-        }
-        self.found.get(at).copied()
-    }
-
-    fn next(&mut self, planner: &Planner<'_>) -> Option<Item> {
+    pub(super) fn next(&mut self, planner: &Planner<'_>) -> Option<Item> {
         let entry = loop {
-            let entry = self.heap.pop()?;
-            if entry.settled || !self.settle(planner, entry) {
+            let entry = self.heap.take()?;
+            if !self.settle(planner, entry) {
                 break self.first_of_equals(planner, entry);
             }
         };
-        if entry.shape != NONE {
-            self.refill(planner, entry.shape);
+        let item = self.item(&entry);
+        let way = match entry.stand {
+            Stand::Best(shape) | Stand::Settled(shape) => {
+                self.refill(planner, shape);
+                Way::START
+            }
+            Stand::Follower(place) => self.followers[place as usize].way,
+        };
+        if entry.next != NONE {
+            let leading = Some(entry.prefix());
+            self.follow(planner, (entry.gang, entry.next), item.head, way, leading);
         }
-        if entry.followed {
-            let way = self.ways.get(entry.way as usize);
-            let way = way.copied().unwrap_or(Way::START);
-            self.follow(planner, entry.gang, entry.head, way, Some(entry.prefix.0));
+        Some(item)
+    }
+
+    fn item(&self, entry: &Entry) -> Item {
+        let (head, before) = match entry.stand {
+            Stand::Follower(place) => {
+                let follower = &self.followers[place as usize];
+                (follower.head, follower.before)
+            }
+            Stand::Best(_) | Stand::Settled(_) => (entry.gang, NONE),
+        };
+        Item {
+            rank: entry.rank(),
+            gang: entry.gang,
+            head,
+            before,
+            key: NONE,
         }
-        Some(entry.item())
     }
 
     /// Puts into the heap who of the same shape may come before or beside an entry, for their ranks or hashes are equal,
     /// and then the entry itself. Says whether it did.
     fn settle(&mut self, planner: &Planner<'_>, entry: Entry) -> bool {
-        let (number, mut more) = (entry.shape, Vec::new());
+        let Stand::Best(number) = entry.stand else {
+            return false;
+        };
+        let mut more = Vec::new();
         let Some(cursor) = self.cursor(number) else {
             return false;
         };
@@ -130,7 +156,7 @@ impl<'p> Merged<'p> {
         let value = cursor.value;
         while let Some(&&bid) = cursor.bids.peek()
             && bid.value.0 == value
-            && bid.prefix == entry.prefix.0
+            && bid.prefix == entry.prefix()
         {
             more.push(bid);
             cursor.bids.next();
@@ -141,7 +167,7 @@ impl<'p> Merged<'p> {
                 value: Reverse(value),
                 prefix: u64::MAX,
                 gang: NONE,
-                followed: true,
+                next: NONE,
             };
             let lower = match cursor.bids.peek() {
                 Some(bid) if bid.value.0 != value => Some(**bid),
@@ -152,9 +178,9 @@ impl<'p> Merged<'p> {
                 None => None,
             };
             let rank = |bid: &Bid| planner.bid_rank(bid, number);
-            let same = |bid: &Bid| rank(bid) == entry.rank;
+            let same = |bid: &Bid| rank(bid) == entry.rank();
             let below = lower.map(|bid| rank(&bid));
-            if below == Some(entry.rank) {
+            if below == Some(entry.rank()) {
                 // Values that differ by less than a rank tells: seldom, and all of them stand by their hashes.
                 while let Some(bid) = cursor.bids.next_if(|bid| same(bid)) {
                     more.push(*bid);
@@ -167,29 +193,23 @@ impl<'p> Merged<'p> {
             return false;
         }
         self.shapes[number as usize].1 += more.len() as u32;
+        let stand = Stand::Settled(number);
         for bid in more {
             let other = planner.entry(&bid, number);
-            self.heap.push(Entry {
-                settled: true,
-                ..other
-            });
+            self.heap.push(Entry { stand, ..other });
         }
-        self.heap.push(Entry {
-            settled: true,
-            ..entry
-        });
+        self.heap.push(Entry { stand, ..entry });
         true
     }
 
     /// The cursor behind a shape's first; none where that is all.
     fn cursor(&mut self, number: u32) -> Option<usize> {
         let place = &mut self.shapes[number as usize];
+        if place.0 == ALONE {
+            return None;
+        }
         if place.0 == NONE {
-            let firsts = self.firsts[number as usize];
-            if firsts.len() < 2 {
-                return None;
-            }
-            let mut bids = firsts.iter().peekable();
+            let mut bids = self.firsts[number as usize].iter().peekable();
             let value = bids.next()?.value.0;
             place.0 = self.cursors.len() as u32;
             self.cursors.push(Cursor {
@@ -223,21 +243,23 @@ impl<'p> Merged<'p> {
     /// The first of an entry and all in the heap that are its equals as far as an entry tells.
     fn first_of_equals(&mut self, planner: &Planner<'_>, mut first: Entry) -> Entry {
         let mut others = Vec::new();
-        while let Some(&other) = self.heap.peek()
-            && (other.rank, other.prefix) == (first.rank, first.prefix)
+        // Which of several equals the heap has on top it says when that is taken, not before.
+        while self.heap.peek().is_some_and(|top| top.key == first.key)
+            && let Some(other) = self.heap.take()
         {
-            self.heap.pop();
-            if !other.settled && self.settle(planner, other) {
+            if self.settle(planner, other) {
                 continue;
             }
-            let before = compare(planner.p, &other.item(), &first.item()).is_lt();
+            let before = compare(planner.p, &self.item(&other), &self.item(&first)).is_lt();
             others.push(if before {
                 std::mem::replace(&mut first, other)
             } else {
                 other
             });
         }
-        self.heap.extend(others);
+        for other in others {
+            self.heap.push(other);
+        }
         first
     }
 
@@ -246,7 +268,7 @@ impl<'p> Merged<'p> {
     fn follow(
         &mut self,
         planner: &Planner<'_>,
-        gang: u32,
+        (gang, mut next): (u32, u32),
         head: u32,
         mut way: Way,
         leading: Option<u64>,
@@ -256,11 +278,12 @@ impl<'p> Merged<'p> {
             NONE => way.step(p.gangs[g as usize].value, 0),
             shape => way.step(facts.value, planner.times[shape as usize].priced),
         };
-        let (mut at, mut facts) = (gang, planner.index.facts(gang));
-        step(&mut way, at, &facts);
-        while facts.next != NONE {
-            let before = std::mem::replace(&mut at, facts.next);
-            facts = planner.index.facts(at);
+        let mut at = gang;
+        step(&mut way, at, &planner.index.facts(at));
+        while next != NONE {
+            let before = std::mem::replace(&mut at, next);
+            let facts = planner.index.facts(at);
+            next = facts.next;
             let mut here = way;
             step(&mut here, at, &facts);
             if planner.in_order(at) {
@@ -275,25 +298,28 @@ impl<'p> Merged<'p> {
                     key: NONE,
                 };
                 let leading = leading.unwrap_or_else(|| prefix(p, head));
-                self.enter(item, leading, way);
+                self.enter(item, next, leading, way);
                 return;
             }
             way = here;
         }
     }
 
-    fn enter(&mut self, item: Item, leading: u64, way: Way) {
-        self.ways.push(way);
+    fn enter(&mut self, item: Item, next: u32, leading: u64, way: Way) {
+        let Item {
+            rank,
+            gang,
+            head,
+            before,
+            ..
+        } = item;
+        let place = self.followers.len() as u32;
+        self.followers.push(Follower { way, head, before });
         self.heap.push(Entry {
-            rank: item.rank,
-            prefix: Reverse(leading),
-            gang: item.gang,
-            head: item.head,
-            before: item.before,
-            way: self.ways.len() as u32 - 1,
-            shape: NONE,
-            followed: true,
-            settled: true,
+            key: key(rank, leading),
+            gang,
+            next,
+            stand: Stand::Follower(place),
         });
     }
 }
@@ -301,26 +327,52 @@ impl<'p> Merged<'p> {
 impl Entry {
     const fn of(bid: &Bid, shape: u32, rank: u64) -> Self {
         Self {
-            rank,
-            prefix: Reverse(bid.prefix),
+            key: key(rank, bid.prefix),
             gang: bid.gang,
-            head: bid.gang,
-            before: NONE,
-            way: NONE,
-            shape,
-            followed: bid.followed,
-            settled: false,
+            next: bid.next,
+            stand: Stand::Best(shape),
         }
     }
 
-    const fn item(&self) -> Item {
-        Item {
-            rank: self.rank,
-            gang: self.gang,
-            head: self.head,
-            before: self.before,
-            key: NONE,
-        }
+    const fn rank(&self) -> u64 {
+        (self.key >> 64) as u64
+    }
+
+    /// The leading part of its head's hash.
+    const fn prefix(&self) -> u64 {
+        !(self.key as u64)
+    }
+}
+
+const fn key(rank: u64, prefix: u64) -> u128 {
+    (rank as u128) << 64 | !prefix as u128
+}
+
+impl PartialEq for Entry {
+    fn eq(&self, other: &Self) -> bool {
+        self.key == other.key
+    }
+}
+
+impl Eq for Entry {}
+
+impl PartialOrd for Entry {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+
+    fn lt(&self, other: &Self) -> bool {
+        self.key < other.key
+    }
+
+    fn le(&self, other: &Self) -> bool {
+        self.key <= other.key
+    }
+}
+
+impl Ord for Entry {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.key.cmp(&other.key)
     }
 }
 

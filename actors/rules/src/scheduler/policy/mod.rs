@@ -13,6 +13,7 @@ mod compete;
 mod insert;
 
 mod board;
+mod heap;
 mod index;
 mod merge;
 mod order;
@@ -53,6 +54,7 @@ pub fn replan(problem: &Problem, index: &mut Index, plan: &mut Plan) {
     let changed = index.refresh(problem);
     plan.verdicts.resize(problem.gangs.len(), Verdict::Nothing);
     plan.said.resize(problem.gangs.len(), Said::Nothing);
+    plan.told.resize(problem.gangs.len(), None);
     // Who was given a verdict waited or was under way, and is still what it was unless it changed.
     let before = std::mem::take(&mut plan.decided);
     for &gang in &before {
@@ -119,6 +121,8 @@ struct Planner<'p> {
     verdicts: Vec<Verdict>,
     /// Per gang: its verdict in the making.
     said: Vec<Said>,
+    /// See [`Plan::told`].
+    told: Vec<Option<Said>>,
     /// Per gang, as a set: it is placed.
     has_place: Vec<u64>,
     /// Gangs that were given a verdict, some of them more than once.
@@ -201,6 +205,7 @@ impl<'p> Planner<'p> {
             times,
             verdicts: old.verdicts,
             said: old.said,
+            told: old.told,
             has_place: vec![0; p.gangs.len().div_ceil(64)],
             decided: old.decided,
             ranks: Vec::new(),
@@ -243,7 +248,11 @@ impl<'p> Planner<'p> {
     fn finish(mut self, changed: impl Iterator<Item = u32>) -> (Plan, Purse) {
         let p = self.p;
         for gang in changed.chain(self.decided.iter().copied()) {
-            self.verdicts[gang as usize] = self.said[gang as usize].into();
+            let (said, told) = (self.said[gang as usize], &mut self.told[gang as usize]);
+            if *told != Some(said) {
+                *told = Some(said);
+                self.verdicts[gang as usize] = said.into();
+            }
         }
         let placed: u32 = self.has_place.iter().map(|set| set.count_ones()).sum();
         let under_way = self.index.under_way.iter();
@@ -260,6 +269,7 @@ impl<'p> Planner<'p> {
             queues: vec![VecDeque::new(); p.shards.len()],
             verdicts: self.verdicts,
             said: self.said,
+            told: self.told,
             decided: self.decided,
             ranks,
             times: self.times,

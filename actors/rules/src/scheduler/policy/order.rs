@@ -65,6 +65,16 @@ pub(crate) struct Item {
     pub(crate) key: u32,
 }
 
+impl Item {
+    const NONE: Self = Self {
+        rank: 0,
+        gang: NONE,
+        head: NONE,
+        before: NONE,
+        key: NONE,
+    };
+}
+
 /// An item, and what caps and cuts ask of it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Turn {
@@ -79,34 +89,84 @@ pub(super) struct Turn {
 
 /// Items by descending rank, ties by hash: only as many as are asked for are put in order.
 #[derive(Debug)]
-pub(super) enum Order<'p> {
+pub(super) struct Order<'p> {
+    source: Source<'p>,
+    /// Those that were found, and their gangs once more: most of what is asked of a turn again is whether it is over.
+    turns: Vec<Turn>,
+    gangs: Vec<u32>,
+}
+
+/// Where items come from.
+#[derive(Debug)]
+enum Source<'p> {
     /// They are all there.
     Listed(Listed),
     /// They are found in the index.
     Merged(Merged<'p>),
 }
 
-impl Order<'_> {
-    pub(super) fn get(&mut self, at: usize, planner: &mut Planner<'_>) -> Option<Turn> {
-        match self {
-            Self::Listed(listed) => listed.get(planner.p, at).map(|item| planner.turn(item)),
-            Self::Merged(merged) => merged.get(at, planner),
+/// Turns that are found at a time: what is asked of each is read in one go, so that the waits for memory overlap.
+const AHEAD: usize = 64;
+
+impl<'p> Order<'p> {
+    pub(super) const fn listed(items: Vec<Item>) -> Self {
+        Self::of(Source::Listed(Listed { items, sorted: 0 }))
+    }
+
+    pub(super) const fn merged(merged: Merged<'p>) -> Self {
+        Self::of(Source::Merged(merged))
+    }
+
+    const fn of(source: Source<'p>) -> Self {
+        Self {
+            source,
+            turns: Vec::new(),
+            gangs: Vec::new(),
         }
+    }
+
+    /// Whose turn comes at a place; none where the order ends before it.
+    pub(super) fn gang(&mut self, at: usize, planner: &mut Planner<'_>) -> Option<u32> {
+        while self.gangs.len() <= at && self.find(planner) {}
+        self.gangs.get(at).copied()
+    }
+
+    /// A turn that was asked for.
+    pub(super) fn turn(&self, at: usize) -> &Turn {
+        &self.turns[at]
+    }
+
+    /// Finds some more, and says whether there are any.
+    fn find(&mut self, planner: &mut Planner<'_>) -> bool {
+        let mut items = [Item::NONE; AHEAD];
+        let mut count = 0;
+        while count < AHEAD
+            && let Some(item) = match &mut self.source {
+                Source::Listed(listed) => listed.get(planner.p, self.gangs.len() + count),
+                Source::Merged(merged) => merged.next(planner),
+            }
+        {
+            items[count] = item;
+            count += 1;
+        }
+        let items = &items[..count];
+        let facts: Vec<Facts> = items.iter().map(|i| planner.index.facts(i.gang)).collect();
+        self.gangs.extend(items.iter().map(|item| item.gang));
+        let turns = items.iter().zip(facts);
+        self.turns
+            .extend(turns.map(|(&item, facts)| planner.turn_of(item, facts)));
+        count > 0
     }
 }
 
 /// Items that are sorted lazily: of 100,000 pending, some thousands have a chance.
 #[derive(Debug)]
-pub(super) struct Listed {
+struct Listed {
     items: Vec<Item>,
     sorted: usize,
 }
 
 impl Listed {
-    pub(super) const fn new(items: Vec<Item>) -> Self {
-        Self { items, sorted: 0 }
-    }
-
     fn get(&mut self, p: &Problem, at: usize) -> Option<Item> {
         if at >= self.sorted && at < self.items.len() {
             let rest = &mut self.items[self.sorted..];
@@ -219,7 +279,10 @@ impl Planner<'_> {
     }
 
     pub(super) fn turn(&mut self, item: Item) -> Turn {
-        let facts = self.index.facts(item.gang);
+        self.turn_of(item, self.index.facts(item.gang))
+    }
+
+    fn turn_of(&mut self, item: Item, facts: Facts) -> Turn {
         let sender = facts.sender as usize;
         Turn {
             item,

@@ -3,7 +3,7 @@
 use super::board::{Ask, Horizon, Margin, Miss, Room, Urgency};
 use super::index::{Class, Pairs, Shape};
 use super::merge::Merged;
-use super::order::{self, Item, Listed, Order, Turn, place_in_lane};
+use super::order::{self, Item, Order, Turn, place_in_lane};
 use super::{Caps, Planner, Said, under_way};
 use crate::scheduler::Policy;
 use crate::scheduler::limits::{
@@ -27,7 +27,7 @@ impl Planner<'_> {
             if p.policy == Policy::Queue {
                 return self.queue(others);
             }
-            let mut others = Order::Listed(Listed::new(others));
+            let mut others = Order::listed(others);
             return self.all_passes([&[], &[], &[], &calls], &mut others);
         }
         let items = |gangs: &BTreeSet<u32>| -> Vec<Item> {
@@ -44,7 +44,7 @@ impl Planner<'_> {
         for list in &mut lists {
             list.sort_unstable_by(|a, b| order::compare(p, a, b));
         }
-        let mut others = Order::Merged(Merged::new(self));
+        let mut others = Order::merged(Merged::new(self));
         let [bound, aged, started, calls] = &lists;
         self.all_passes([bound, aged, started, calls], &mut others);
     }
@@ -211,18 +211,19 @@ impl Planner<'_> {
         // Who will be kept back takes nobody's place.
         let before = self.purse.moment();
         while cost <= most[1] {
-            let Some(turn) = order.get(at, self) else {
+            let Some(gang) = order.gang(at, self) else {
                 break;
             };
             at += 1;
-            let (gang, shape) = (turn.item.gang, turn.facts.shape as usize);
             if self.is_placed(gang) || self.is_long(gang) {
                 continue;
             }
-            if self.capped(&turn, Pass::Next, Caps::Bind).is_some() {
+            let turn = order.turn(at - 1);
+            if self.capped(turn, Pass::Next, Caps::Bind).is_some() {
                 continue;
             }
-            self.charge(&turn);
+            self.charge(turn);
+            let shape = turn.facts.shape as usize;
             let plain = self.times[shape].plain;
             cost = cost.saturating_add(plain);
             last = Some((turn.facts.value, plain));
@@ -352,17 +353,13 @@ impl Planner<'_> {
         let any = (0..p.models.len() as u32)
             .any(|m| self.wanted[m as usize] > 0 && self.board.may_be_long(m));
         while any && failures < FAILURES_MAX {
-            let Some(Turn { item, .. }) = order.get(at, self) else {
+            let Some(gang) = order.gang(at, self) else {
                 break;
             };
             at += 1;
-            if self.is_long(item.gang) && self.waits(item.gang) {
-                self.place_long(&item, Pass::Long);
-                failures = if self.waits(item.gang) {
-                    failures + 1
-                } else {
-                    0
-                };
+            if self.is_long(gang) && self.waits(gang) {
+                self.place_long(&order.turn(at - 1).item, Pass::Long);
+                failures = if self.waits(gang) { failures + 1 } else { 0 };
             }
         }
         for item in calls {

@@ -1,7 +1,7 @@
 //! Whether the board is what its batches add up to.
 
-use super::{Board, Margin, Room};
-use crate::scheduler::model::{Batch, PASSES, Pass, Problem};
+use super::{Board, Margin, Room, Side};
+use crate::scheduler::model::{Batch, Pass, Problem};
 
 impl Board {
     /// Shards that are planned beyond a deadline, as `(shard slot, pass)`: none, ever. What was promised may use up its
@@ -18,7 +18,7 @@ impl Board {
                 } else {
                     self.margin
                 };
-                if self.load[pass as usize][shard as usize] > 0
+                if self.sides[shard as usize].load[pass as usize] > 0
                     && !self.fits_with(p, shard, pass, (0, 0), u64::MAX, (margin, Room::Used))
                 {
                     found.push((shard, pass));
@@ -30,26 +30,22 @@ impl Board {
 
     /// Whether loads and counts are what the batches add up to: an undo that left a trace shows here.
     pub(crate) fn adds_up(&self, p: &Problem) -> bool {
-        let mut load: [Vec<u64>; PASSES] = std::array::from_fn(|_| vec![0; self.shards]);
-        let mut variance = load.clone();
+        let mut sides = vec![Side::default(); self.shards];
         let mut placed = vec![0u8; self.spots.len()];
         for batch in self.batches.iter().filter(|b| !b.keys.is_empty()) {
             let cost = p.cost(batch.model, batch.shard);
-            let (at, s) = (batch.pass as usize, batch.shard as usize);
-            load[at][s] += cost.batch(batch.keys.len() as u64);
-            variance[at][s] += cost.variance;
+            let (at, side) = (batch.pass as usize, &mut sides[batch.shard as usize]);
+            side.load[at] += cost.batch(batch.keys.len() as u64);
+            side.variance[at] += cost.variance;
             for &key in &batch.keys {
                 placed[key as usize] += 1;
             }
         }
-        let mut kept: [Vec<u64>; PASSES] = std::array::from_fn(|_| vec![0; self.shards]);
         for (batch, time) in self.batches.iter().zip(&self.batch_kept) {
-            kept[batch.pass as usize][batch.shard as usize] += time;
+            sides[batch.shard as usize].kept[batch.pass as usize] += time;
         }
-        load == self.load
-            && variance == self.variance
+        sides == self.sides
             && placed.iter().eq(self.spots.iter().map(|spot| &spot.placed))
-            && kept == self.kept
             && self.batches.len() == self.batch_kept.len()
     }
 }

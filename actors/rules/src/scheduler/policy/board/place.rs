@@ -1,5 +1,6 @@
 //! What is put on the board, and taken off without a trace.
 
+use super::room::Found;
 use super::{Ask, Board, Margin, Miss, Spot, Step, Urgency};
 use crate::ids::Micros;
 use crate::scheduler::model::{Batch, NONE, Pass, Problem};
@@ -79,15 +80,25 @@ impl Board {
                 if barred == 0 && self.full[pass as usize][state.model as usize] {
                     return Err(Miss::Full);
                 }
+                // What would be taken off again is not put on; that of several copies another finds no shard at all is
+                // said, though.
+                let plain = first && barred == 0 && until.is_none();
+                let no_room =
+                    || first && state.copies == 1 && self.finds_no_room(rest.clone(), pass);
+                if plain && self.roomy.contains(&(pass, state.model)) && no_room() {
+                    return Err(Miss::Full);
+                }
                 match self.choose(p, state.model, barred, pass, deadline, spread.into()) {
-                    // What would be taken off again is not put on.
-                    Ok(_) if first && self.finds_no_room(rest.clone(), pass) => {
+                    Ok(_) if no_room() => {
+                        if plain && !self.roomy.contains(&(pass, state.model)) {
+                            self.roomy.push((pass, state.model));
+                        }
                         return Err(Miss::Full);
                     }
-                    Ok(shard) => self.put(p, &ask, shard, pass, urgency, opener),
+                    Ok(found) => self.put(p, &ask, found, pass, urgency, opener),
                     Err(miss) => {
                         // Where even an empty undo list finds nothing, nobody will in this pass: loads only grow.
-                        if first && barred == 0 && miss == Miss::Full && until.is_none() {
+                        if plain && miss == Miss::Full {
                             self.full[pass as usize][state.model as usize] = true;
                         }
                         return Err(miss);
@@ -117,14 +128,20 @@ impl Board {
         &mut self,
         p: &Problem,
         &Ask { key, state, .. }: &Ask,
-        shard: u32,
+        found: Found,
         pass: Pass,
         urgency: Urgency,
         opener: u32,
     ) {
+        let Found {
+            shard,
+            join,
+            add,
+            variance,
+        } = found;
+        self.roomy.clear();
         let model = state.model;
         let table = model as usize * self.shards + shard as usize;
-        let (join, add, variance) = self.addition(p, model, shard, pass);
         let hint = std::mem::replace(&mut self.hint[pass as usize][model as usize], shard);
         let (batch, opened) = if let Some(batch) = join {
             (batch, None)
@@ -168,8 +185,9 @@ impl Board {
         entry.keys.push(key);
         let at = entry.pass as usize;
         self.keep_free(batch, left);
-        self.load[at][shard as usize] += add;
-        self.variance[at][shard as usize] += variance;
+        let side = &mut self.sides[shard as usize];
+        side.load[at] += add;
+        side.variance[at] += variance;
         self.used.push(key);
         let spot = &mut self.spots[key as usize];
         spot.placed += 1;
@@ -182,20 +200,22 @@ impl Board {
     /// Has a batch keep so many microseconds free.
     fn keep_free(&mut self, batch: u32, time: u64) {
         let Batch { pass, shard, .. } = self.batches[batch as usize];
-        let kept = &mut self.kept[pass as usize][shard as usize];
+        let kept = &mut self.sides[shard as usize].kept[pass as usize];
         let before = std::mem::replace(&mut self.batch_kept[batch as usize], time);
         *kept = *kept - before + time;
     }
 
     fn undo(&mut self) {
+        self.roomy.clear();
         while let Some(step) = self.steps.pop() {
             self.keep_free(step.batch, step.kept);
             let batch = &mut self.batches[step.batch as usize];
             let (at, shard, model) = (batch.pass as usize, batch.shard, batch.model);
             batch.keys.pop();
             batch.urgency = step.urgency;
-            self.load[at][shard as usize] -= step.add;
-            self.variance[at][shard as usize] -= step.variance;
+            let side = &mut self.sides[shard as usize];
+            side.load[at] -= step.add;
+            side.variance[at] -= step.variance;
             let spot = &mut self.spots[step.key as usize];
             spot.placed -= 1;
             spot.pass = step.key_pass;
@@ -216,6 +236,7 @@ impl Board {
 
     /// A batch went to its shard: from now on the problem has it, as work that is under way.
     pub(crate) fn dispatched(&mut self, p: &Problem, batch: u32) {
+        self.roomy.clear();
         self.keep_free(batch, 0);
         let Batch {
             shard,
@@ -228,8 +249,9 @@ impl Board {
         let (s, at) = (shard as usize, pass as usize);
         let cost = p.cost(model, shard);
         let time = cost.batch(keys.len() as u64);
-        self.load[at][s] = self.load[at][s].saturating_sub(time);
-        self.variance[at][s] = self.variance[at][s].saturating_sub(cost.variance);
+        let side = &mut self.sides[s];
+        side.load[at] = side.load[at].saturating_sub(time);
+        side.variance[at] = side.variance[at].saturating_sub(cost.variance);
         let open = &mut self.open[at][model as usize * self.shards + s];
         if *open == batch {
             *open = NONE;

@@ -4,6 +4,17 @@ use super::{Board, Horizon, Margin, Miss, PASS_OF, Room};
 use crate::scheduler::limits::{HOSTS_COMPARED_MAX, JOIN_WEIGHT, MARGIN_SIGMAS};
 use crate::scheduler::model::{NONE, Pass, Problem};
 
+/// Where a request goes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Found {
+    pub(super) shard: u32,
+    /// The batch that it joins, or none where it opens one.
+    pub(super) join: Option<u32>,
+    /// Microseconds and variance that it adds.
+    pub(super) add: u64,
+    pub(super) variance: u64,
+}
+
 impl Board {
     /// Time from now until the pass's answers must be here.
     pub(super) fn deadline(&self, p: &Problem, pass: Pass) -> u64 {
@@ -23,12 +34,12 @@ impl Board {
         pass: Pass,
         deadline: u64,
         spread: usize,
-    ) -> Result<u32, Miss> {
+    ) -> Result<Found, Miss> {
         let hosts = &self.hosts[model as usize];
         let best_of = |shards: &[u32]| {
             let allowed = shards.iter().filter(|&&s| barred & 1 << s == 0);
             allowed
-                .filter_map(|&s| Some((self.score(p, model, s, pass, deadline)?, s)))
+                .filter_map(|&s| self.score(p, model, s, pass, deadline))
                 .reduce(|best, next| if next.0 < best.0 { next } else { best })
         };
         let mut best = None;
@@ -47,20 +58,14 @@ impl Board {
         let best = best.or_else(|| best_of(hosts));
         let any = best.is_some() || hosts.iter().any(|&s| barred & 1 << s == 0);
         match best {
-            Some((_, shard)) => Ok(shard),
+            Some((_, found)) => Ok(found),
             None if any => Err(Miss::Full),
             None => Err(Miss::NoShard),
         }
     }
 
     /// The batch that a request would join, or `None` where it opens one; with what it adds.
-    pub(super) fn addition(
-        &self,
-        p: &Problem,
-        model: u32,
-        shard: u32,
-        pass: Pass,
-    ) -> (Option<u32>, u64, u64) {
+    fn addition(&self, p: &Problem, model: u32, shard: u32, pass: Pass) -> (Option<u32>, u64, u64) {
         let cost = p.cost(model, shard);
         let table = model as usize * self.shards + shard as usize;
         let open = self.open[pass as usize][table];
@@ -82,7 +87,15 @@ impl Board {
         }
     }
 
-    fn score(&self, p: &Problem, model: u32, shard: u32, pass: Pass, deadline: u64) -> Option<u64> {
+    /// Least is best.
+    fn score(
+        &self,
+        p: &Problem,
+        model: u32,
+        shard: u32,
+        pass: Pass,
+        deadline: u64,
+    ) -> Option<(u64, Found)> {
         let (join, add, variance) = self.addition(p, model, shard, pass);
         if matches!(pass, Pass::Aged | Pass::Long) {
             // A shard gets one batch of long work at a time, and only so many shards do.
@@ -102,10 +115,16 @@ impl Board {
         if !self.fits(p, shard, at, needs, variance, deadline) {
             return None;
         }
-        Some(
+        let score =
             add.saturating_mul(JOIN_WEIGHT)
-                .saturating_add(self.finish(p, shard, pass as usize)),
-        )
+                .saturating_add(self.finish(p, shard, pass as usize));
+        let found = Found {
+            shard,
+            join,
+            add,
+            variance,
+        };
+        Some((score, found))
     }
 
     /// Microseconds that a batch keeps free when it is opened with one request.
@@ -121,12 +140,12 @@ impl Board {
 
     fn takes_long(&self, p: &Problem, shard: u32, pass: Pass) -> bool {
         let has = |s: usize| {
-            p.shards[s].long
-                || self.load[Pass::Aged as usize][s] + self.load[Pass::Long as usize][s] > 0
+            let load = &self.sides[s].load;
+            p.shards[s].long || load[Pass::Aged as usize] + load[Pass::Long as usize] > 0
         };
         let s = shard as usize;
         !has(s)
-            && (pass == Pass::Long || self.load[Pass::This as usize][s] == 0)
+            && (pass == Pass::Long || self.sides[s].load[Pass::This as usize] == 0)
             && (0..self.shards).filter(|&s| has(s)).count() < self.long_max
     }
 
@@ -134,7 +153,8 @@ impl Board {
     fn finish(&self, p: &Problem, shard: u32, pass: usize) -> u64 {
         let s = shard as usize;
         let busy = p.shards[s].free_at.saturating_sub(p.now).0;
-        (0..=pass).fold(busy, |sum, q| sum.saturating_add(self.load[q][s]))
+        let loads = self.sides[s].load.iter().take(pass + 1);
+        loads.fold(busy, |sum, &load| sum.saturating_add(load))
     }
 
     /// Whether `add` more in `pass` keeps this and all later passes in time, with margin.
@@ -166,20 +186,16 @@ impl Board {
         until: u64,
         (margin, room): (Margin, Room),
     ) -> bool {
-        let s = shard as usize;
-        let mut finish = p.shards[s]
-            .free_at
-            .saturating_sub(p.now)
-            .0
-            .saturating_add(add);
-        let mut noise = p.shards[s].variance.saturating_add(variance);
+        let (lane, side) = (&p.shards[shard as usize], &self.sides[shard as usize]);
+        let mut finish = lane.free_at.saturating_sub(p.now).0.saturating_add(add);
+        let mut noise = lane.variance.saturating_add(variance);
         for (q, &at) in PASS_OF.iter().enumerate() {
-            finish = finish.saturating_add(self.load[q][s]);
+            finish = finish.saturating_add(side.load[q]);
             if room == Room::Kept {
-                finish = finish.saturating_add(self.kept[q][s]);
+                finish = finish.saturating_add(side.kept[q]);
             }
-            noise = noise.saturating_add(self.variance[q][s]);
-            if q < pass as usize || q > pass as usize && self.load[q][s] == 0 {
+            noise = noise.saturating_add(side.variance[q]);
+            if q < pass as usize || q > pass as usize && side.load[q] == 0 {
                 continue;
             }
             let deadline = self.deadline(p, at);

@@ -407,6 +407,23 @@ fn check(seed: u64, shape: Shape) -> Result<(), TestCaseError> {
     Ok(())
 }
 
+/// A gang whose first request needs two shards, of which there is one, waits for a shard: that there is no room either for
+/// its second is not the reason.
+#[test]
+fn a_quorum_without_shards_is_told_so_though_there_is_no_room_either() -> Result<(), TestCaseError>
+{
+    let (shards, models, gangs, extras) = (2, 5, 17, Extras::All);
+    check(
+        730_767_566_365_089_854,
+        Shape {
+            shards,
+            models,
+            gangs,
+            extras,
+        },
+    )
+}
+
 proptest! {
     /// Up to eight shards per model all are compared: beyond, the planner looks at three that it chooses by hash.
     #[test]
