@@ -82,6 +82,19 @@ pub enum SimCommand {
     Chain(SimChainArgs),
     /// The scheduler under more work than its shards can do: revenue, waste and promises, by workload, load and policy.
     Overload(SimOverloadArgs),
+    /// The inference market's price after a step of demand: when it clears, and how steady it is then.
+    Fees(SimFeesArgs),
+}
+
+/// Options of `sim fees`.
+#[derive(Clone, Debug, Args)]
+pub struct SimFeesArgs {
+    /// Demand after the step, in multiples of a block's capacity.
+    #[arg(long, value_delimiter = ',', value_name = "TIMES,...", default_values_t = [2.0, 5.0, 10.0, 30.0])]
+    pub step: Vec<f64>,
+    /// The seed.
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
 }
 
 /// Options of `sim overload`.

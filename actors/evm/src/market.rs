@@ -86,6 +86,15 @@ fn exponential(factor: u64, numerator: u64, denominator: u64) -> u64 {
     u64::try_from(sum / denominator).unwrap_or(u64::MAX)
 }
 
+/// What a block makes of the price that used `used` of `limit` at this exponent: the next exponent, and the multiplier of
+/// the next block, in gas per igas.
+#[must_use]
+pub fn next_price(exponent: u64, used: Igas, limit: Igas) -> (u64, u64) {
+    let exponent = next_exponent(exponent, used.0, limit.0);
+    let multiplier = exponential(MULTIPLIER_MIN, exponent, BLOCKS_PER_E * EXPONENT_SCALE);
+    (exponent, multiplier)
+}
+
 /// Writes what the block used, and the multiplier of the next.
 pub(crate) fn settle(
     changes: &mut Changes,
@@ -97,8 +106,7 @@ pub(crate) fn settle(
     let exponent = changes
         .slot(below, INFERENCE_MARKET, EXPONENT_SLOT)?
         .saturating_to();
-    let exponent = next_exponent(exponent, used.0, limit.0);
-    let multiplier = exponential(MULTIPLIER_MIN, exponent, BLOCKS_PER_E * EXPONENT_SCALE);
+    let (exponent, multiplier) = next_price(exponent, used, limit);
     for (slot, value) in [
         (MULTIPLIER_SLOT, multiplier),
         (INFERENCE_GAS_SLOT, inference_gas),

@@ -1,5 +1,6 @@
 //! `penstock sim`: the machines in virtual time.
 
+mod fees;
 mod html;
 mod overload;
 
@@ -16,6 +17,7 @@ pub fn run(command: SimCommand) -> eyre::Result<()> {
     match command {
         SimCommand::Chain(args) => chain(&args),
         SimCommand::Overload(args) => overload::run(&args),
+        SimCommand::Fees(args) => fees::run(&args),
     }
 }
 
