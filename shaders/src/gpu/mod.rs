@@ -275,8 +275,8 @@ impl DerefMut for Tested {
     }
 }
 
-/// Drivers whose floats were compared with the definition over all words and all golden data. On others the self-test alone
-/// would vouch for them, so they are asked for by name ([`FLOATS`]).
+/// Drivers whose floats every test of the kernels, the golden data among them, compares with the definition. On others the
+/// self-test alone would vouch for them, so they are asked for by name ([`FLOATS`]).
 const NATIVE_DRIVERS: [&str; 1] = ["llvmpipe"];
 
 /// The environment variable that says with which floats kernels compute: `soft`, `native` where the self-test finds the

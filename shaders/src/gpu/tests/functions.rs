@@ -225,7 +225,7 @@ fn costly_functions(d: &mut Device) {
 
 /// Functions that kernels without floats compute in another way than the definition does: what is known of the steps is left
 /// out there.
-/// Every 65,537th word goes through them; with `PENSTOCK_LONG_TESTS=1` all do, which takes half an hour on two cores.
+/// Every 65,537th word goes through them; with `PENSTOCK_LONG_TESTS=1` all do, which takes many minutes.
 #[test]
 fn functions_equal_the_definition_over_all_words() {
     type Function = fn(f32) -> f32;
