@@ -519,6 +519,22 @@ fn a_contraction_of_two_types_is_refused() {
     );
 }
 
+/// Fuzzing came to an equation that names an axis of its output twice: the copy behind it left its buffer.
+#[test]
+fn an_axis_of_an_output_that_is_named_twice_is_refused() {
+    let einsum = node(
+        "Einsum",
+        "",
+        &["x", "y"],
+        &["z"],
+        vec![text("equation", "bij, bjk -> bbik")],
+    );
+    let inputs = [("x", &[5, 2, 3][..]), ("y", &[5, 3, 4][..])];
+    let refused = load(vec![einsum], &inputs, "z", vec![], VERSION);
+    let error = refused.expect_err("no such output").to_string();
+    assert!(error.contains("axis 'b' of its output twice"), "{error}");
+}
+
 /// The encoding of tensors has one byte for the rank: fuzzing came to an output that had more.
 #[test]
 fn an_output_of_too_many_dimensions_is_refused() {

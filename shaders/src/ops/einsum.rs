@@ -54,6 +54,13 @@ pub(super) fn lower(cx: &mut Cx<'_, '_>) -> Result<Option<Vec<Tensor>>> {
         }
         None => implicit(&operands),
     };
+    // Each axis of an operand is one of the result.
+    if let Some(twice) = (1..out.len()).find(|&at| out[..at].contains(&out[at])) {
+        return invalid(format!(
+            "equation {equation:?} names axis {:?} of its output twice",
+            out[twice]
+        ));
+    }
     let mut rest = operands.into_iter();
     let Some(mut done) = rest.next() else {
         return invalid("no operands");
