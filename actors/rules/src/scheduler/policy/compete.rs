@@ -69,19 +69,19 @@ impl Planner<'_> {
         let slots = if pass == Pass::Next { 2 } else { 1 };
         let capacity = self.per_slot * slots;
         let cap = |percent: u64| capacity / 100 * percent;
-        if !self.purse.covers(turn)
-            && self.purse.uncovered().saturating_add(cost) > cap(UNCOVERED_PERCENT)
+        if !self.scratch.purse.covers(turn)
+            && self.scratch.purse.uncovered().saturating_add(cost) > cap(UNCOVERED_PERCENT)
         {
             return Some(Said::UnbondedCap);
         }
-        let spent = self.purse.spent(turn);
+        let spent = self.scratch.purse.spent(turn);
         (spent > 0 && spent.saturating_add(cost) > cap(SENDER_PERCENT)).then_some(Said::SenderCap)
     }
 
     /// Counts a gang against the caps.
     pub(super) fn charge(&mut self, turn: &Turn) {
         let time = self.times[turn.facts.shape as usize].plain;
-        self.purse.give(turn, time);
+        self.scratch.purse.give(turn, time);
     }
 
     fn cleared(&mut self, turn: &Turn) {

@@ -24,6 +24,11 @@ impl<T: Copy + Ord> Heap<T> {
         heap
     }
 
+    /// Its entries, in no order.
+    pub(super) fn into_items(self) -> Vec<T> {
+        self.items
+    }
+
     pub(super) fn push(&mut self, item: T) {
         if std::mem::take(&mut self.taken) {
             self.items[0] = item;

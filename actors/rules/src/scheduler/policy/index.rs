@@ -6,12 +6,15 @@
 //!
 //! A gang behind another of its sender has its turn after that one, and stands in no order of its own.
 
+mod look;
+
+use super::Scratch;
+use super::ahead::{self, AHEAD};
 use super::board::Ask;
-use super::purse::Purse;
 use crate::scheduler::model::{KeyState, NONE, Problem};
+use look::{BOUND, CALLS, EMPTY, Row, SILENT, STARTED, UNDER_WAY, look};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
-use std::hint::black_box;
 
 /// A gang's place among those of its shape: the greatest value first, then the least hash, of which this has a part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -41,18 +44,6 @@ pub(super) enum Class {
     Next,
 }
 
-/// A gang: in one line of the cache.
-#[derive(Clone, Copy, Debug)]
-#[repr(align(64))]
-struct Row {
-    class: Class,
-    /// The lists that it stands in, as bits: see [`Index::lists`].
-    lists: u8,
-    bid: Bid,
-    /// With which block its ticket is due, where it competes.
-    due: Option<u64>,
-}
-
 /// Requests that stand beside a gang's other facts: 97 of 100 gangs have no more.
 pub(super) const BESIDE: usize = 4;
 
@@ -79,6 +70,19 @@ pub(super) struct Facts {
 }
 
 const _: () = assert!(size_of::<Facts>() == 64 && size_of::<Row>() == 64);
+
+const NO_FACTS: Facts = Facts {
+    value: 0,
+    igas: 0,
+    sender: 0,
+    shape: NONE,
+    next: NONE,
+    keys: [0; BESIDE],
+    models: [0; BESIDE],
+    spread: [0; BESIDE],
+    class: Class::Empty,
+    count: 0,
+};
 
 impl Facts {
     /// What it asks for, where that is told here.
@@ -151,42 +155,8 @@ pub struct Index {
     pub(super) asked: Vec<u64>,
     /// Gangs that have something left to be started.
     pub(super) waiting: u32,
-    pub(super) purse: Purse,
+    pub(super) scratch: Scratch,
 }
-
-const EMPTY: Row = Row {
-    class: Class::Empty,
-    lists: 0,
-    bid: Bid {
-        value: Reverse(0),
-        prefix: 0,
-        gang: NONE,
-        next: NONE,
-    },
-    due: None,
-};
-
-const NO_FACTS: Facts = Facts {
-    value: 0,
-    igas: 0,
-    sender: 0,
-    shape: NONE,
-    next: NONE,
-    keys: [0; BESIDE],
-    models: [0; BESIDE],
-    spread: [0; BESIDE],
-    class: Class::Empty,
-    count: 0,
-};
-
-/// Changes that are read ahead: as many as a core waits for at a time, about.
-const AHEAD: usize = 16;
-
-const UNDER_WAY: u8 = 1;
-const CALLS: u8 = 2;
-const BOUND: u8 = 4;
-const STARTED: u8 = 8;
-const SILENT: u8 = 16;
 
 impl Index {
     /// For a problem of which no plan was made yet: all is new.
@@ -228,7 +198,7 @@ impl Index {
 
     /// Reads what the renewal of these will, in one go: then it is at hand, and the waits for memory overlap.
     fn read_ahead(&self, p: &Problem, gangs: &[u32]) {
-        let known = gangs.iter().map(|&gang| {
+        ahead::read(gangs, |&gang| {
             let (candidate, row) = (&p.gangs[gang as usize], &self.rows[gang as usize]);
             let lane = p.lanes.get(candidate.sender as usize);
             let first = lane.and_then(|lane| lane.first().copied());
@@ -237,7 +207,6 @@ impl Index {
             let facts = self.facts[gang as usize].shape;
             facts ^ copies ^ first.unwrap_or(0) ^ u32::from(row.lists)
         });
-        black_box(known.fold(0, |sum, known| sum ^ known));
     }
 
     /// What a gang that has something left to be started is, as of the last plan.
@@ -403,98 +372,6 @@ impl Index {
             && shapes(&now) == shapes(&fresh)
             && lists(&now) == lists(&fresh)
             && (now.asked, now.waiting) == (fresh.asked, fresh.waiting)
-    }
-}
-
-/// What a gang is to the next plan; what it asks for comes to stand in `pairs` and, but for its shape, in `facts`.
-fn look(p: &Problem, gang: u32, pairs: &mut Vec<(u32, u32)>, facts: &mut Facts) -> Row {
-    pairs.clear();
-    let candidate = &p.gangs[gang as usize];
-    let lane = p.lanes.get(candidate.sender as usize);
-    let lane = lane.map_or(&[][..], Vec::as_slice);
-    let at = lane.iter().position(|&other| other == gang);
-    let first = at == Some(0);
-    let next = at.and_then(|at| lane.get(at + 1));
-    facts.next = next.copied().unwrap_or(NONE);
-    // Who has nothing to compete for is looked up for the sake of those that follow.
-    let silent = if first && lane.len() > 1 { SILENT } else { 0 };
-    if !candidate.live || candidate.needs.is_empty() {
-        return Row {
-            lists: silent,
-            ..EMPTY
-        };
-    }
-    let mut plain = candidate.needs.len() <= BESIDE && candidate.deadline.is_none();
-    for (n, &key) in candidate.needs.iter().enumerate() {
-        let state = &p.keys[key as usize];
-        pairs.push((state.model, state.copies));
-        plain &= state.is_plain() && state.model <= u32::from(u8::MAX);
-        if plain {
-            facts.keys[n] = key;
-            facts.models[n] = state.model as u8;
-        }
-    }
-    if pairs.iter().all(|pair| pair.1 == 0) {
-        pairs.clear();
-        return Row {
-            class: Class::UnderWay,
-            lists: UNDER_WAY | silent,
-            ..EMPTY
-        };
-    }
-    pairs.sort_unstable();
-    let (class, lists) = match candidate {
-        c if c.call => (Class::Call, CALLS),
-        c if c.committed => (Class::Bound, BOUND | if first { SILENT } else { 0 }),
-        c => {
-            let lists = if c.started { STARTED } else { 0 };
-            if first || at.is_none() {
-                (Class::First, lists)
-            } else {
-                (Class::Next, lists)
-            }
-        }
-    };
-    (facts.value, facts.igas) = (candidate.value, candidate.igas);
-    facts.sender = candidate.sender;
-    facts.class = class;
-    if plain {
-        let spread = facts.spread.iter_mut().zip(candidate.id.0);
-        spread.for_each(|(to, byte)| *to = byte);
-        facts.count = candidate.needs.len() as u8;
-    } else {
-        (facts.keys, facts.models) = (NO_FACTS.keys, NO_FACTS.models);
-    }
-    let due = match class {
-        Class::First | Class::Next => candidate.due.map(|due| due.0),
-        _ => None,
-    };
-    let bid = Bid {
-        value: Reverse(candidate.value),
-        prefix: prefix(p, gang),
-        gang,
-        next: if class == Class::First {
-            facts.next
-        } else {
-            NONE
-        },
-    };
-    Row {
-        class,
-        lists,
-        bid,
-        due,
-    }
-}
-
-impl Row {
-    /// Its place among the firsts of its shape.
-    fn firsts_bid(&self) -> Option<Bid> {
-        (self.class == Class::First).then_some(self.bid)
-    }
-
-    fn due_key(&self, gang: u32) -> Option<(u64, u64, u32)> {
-        self.due.map(|due| (due, self.bid.prefix, gang))
     }
 }
 

@@ -3,11 +3,10 @@
 
 use super::Planner;
 use super::heap::Heap;
-use super::index::{Bid, Class, Facts, prefix};
+use super::index::{Bid, Class, Facts, Index, prefix};
 use super::order::{Item, Way, compare, density};
 use crate::scheduler::model::NONE;
 use std::cmp::{Ordering, Reverse};
-use std::collections::BTreeSet;
 use std::collections::btree_set;
 use std::iter::Peekable;
 use std::ops::Bound;
@@ -20,10 +19,19 @@ const ALONE: u32 = NONE - 1;
 pub(super) struct Merged<'p> {
     heap: Heap<Entry>,
     followers: Vec<Follower>,
-    /// Per shape: its cursor ([`NONE`] before it is needed, [`ALONE`] where it never is), and entries of it in the heap.
+    /// See [`Memory`].
     shapes: Vec<(u32, u32)>,
     cursors: Vec<Cursor<'p>>,
-    firsts: Vec<&'p BTreeSet<Bid>>,
+    index: &'p Index,
+}
+
+/// What an order that is over leaves to the next one.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Memory {
+    entries: Vec<Entry>,
+    followers: Vec<Follower>,
+    /// Per shape: its cursor ([`NONE`] before it is needed, [`ALONE`] where it never is), and entries of it in the heap.
+    shapes: Vec<(u32, u32)>,
 }
 
 /// How far the bids of a shape are looked through.
@@ -72,10 +80,17 @@ struct Follower {
 }
 
 impl<'p> Merged<'p> {
-    pub(super) fn new(planner: &Planner<'p>) -> Self {
+    /// Of `old` the memory is used.
+    pub(super) fn new(planner: &Planner<'p>, old: Memory) -> Self {
         let index = planner.index;
-        let mut entries = Vec::with_capacity(index.shapes.len());
-        let mut shapes = Vec::with_capacity(index.shapes.len());
+        let Memory {
+            mut entries,
+            mut followers,
+            mut shapes,
+        } = old;
+        entries.clear();
+        followers.clear();
+        shapes.clear();
         for (number, shape) in (0..).zip(&index.shapes) {
             if let Some(bid) = shape.best {
                 entries.push(planner.entry(&bid, number));
@@ -85,10 +100,10 @@ impl<'p> Merged<'p> {
         }
         let mut merged = Self {
             heap: Heap::of(entries),
-            followers: Vec::new(),
+            followers,
             shapes,
             cursors: Vec::new(),
-            firsts: index.shapes.iter().map(|shape| &shape.firsts).collect(),
+            index,
         };
         for &gang in &index.silent {
             if planner.in_order(gang) {
@@ -101,6 +116,15 @@ impl<'p> Merged<'p> {
             }
         }
         merged
+    }
+
+    /// It is over.
+    pub(super) fn into_memory(self) -> Memory {
+        Memory {
+            entries: self.heap.into_items(),
+            followers: self.followers,
+            shapes: self.shapes,
+        }
     }
 
     pub(super) fn next(&mut self, planner: &Planner<'_>) -> Option<Item> {
@@ -173,7 +197,8 @@ impl<'p> Merged<'p> {
                 Some(bid) if bid.value.0 != value => Some(**bid),
                 Some(_) => {
                     let range = (Bound::Excluded(beyond), Bound::Unbounded);
-                    self.firsts[number as usize].range(range).next().copied()
+                    let firsts = &self.index.shapes[number as usize].firsts;
+                    firsts.range(range).next().copied()
                 }
                 None => None,
             };
@@ -209,7 +234,7 @@ impl<'p> Merged<'p> {
             return None;
         }
         if place.0 == NONE {
-            let mut bids = self.firsts[number as usize].iter().peekable();
+            let mut bids = self.index.shapes[number as usize].firsts.iter().peekable();
             let value = bids.next()?.value.0;
             place.0 = self.cursors.len() as u32;
             self.cursors.push(Cursor {

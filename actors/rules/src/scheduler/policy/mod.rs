@@ -6,18 +6,16 @@
 //!  Next block:    again, what found no place; last of all, work that is longer than a slot
 //! ```
 
-mod passes;
-
-mod compete;
-
-mod insert;
-
+mod ahead;
 mod board;
+mod compete;
 mod heap;
 mod index;
+mod insert;
 mod merge;
 mod order;
 mod outbid;
+mod passes;
 mod purse;
 mod said;
 mod standing;
@@ -71,12 +69,12 @@ pub fn replan(problem: &Problem, index: &mut Index, plan: &mut Plan) {
         };
         plan.said[gang as usize] = said;
     }
-    let mut purse = std::mem::take(&mut index.purse);
-    purse.clear(problem);
-    let mut planner = Planner::new(problem, index, std::mem::take(plan), purse);
+    let mut scratch = std::mem::take(&mut index.scratch);
+    scratch.purse.clear(problem);
+    let mut planner = Planner::new(problem, index, std::mem::take(plan), scratch);
     planner.run();
-    (*plan, purse) = planner.finish(before.into_iter().chain(changed));
-    index.purse = purse;
+    (*plan, scratch) = planner.finish(before.into_iter().chain(changed));
+    index.scratch = scratch;
 }
 
 /// The verdict of a gang for which nothing is left to be started.
@@ -129,8 +127,8 @@ struct Planner<'p> {
     decided: Vec<u32>,
     /// Ranks of all gangs, under a policy that is there to be compared with.
     ranks: Vec<u64>,
-    /// What senders have of this plan.
-    purse: Purse,
+    /// See [`Scratch`].
+    scratch: Scratch,
     /// Over a cap, in the order in which they were met.
     kept_back: Vec<Item>,
     /// Those who ask for nothing that is not under way or planned for others, some of it too late for this block.
@@ -149,6 +147,16 @@ struct Planner<'p> {
     bar: u64,
 }
 
+/// What a plan needs while it is made: its memory stays for the next one.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Scratch {
+    /// What senders have of this plan.
+    purse: Purse,
+    /// Of the order of those that compete.
+    found: order::Found,
+    merged: merge::Memory,
+}
+
 /// Whether caps bind.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Caps {
@@ -158,7 +166,7 @@ enum Caps {
 
 impl<'p> Planner<'p> {
     /// Of `old` the memory is used, and the verdicts, of which none is said yet.
-    fn new(p: &'p Problem, index: &'p Index, old: Plan, purse: Purse) -> Self {
+    fn new(p: &'p Problem, index: &'p Index, old: Plan, scratch: Scratch) -> Self {
         let baseline = p.policy != Policy::Value;
         let margin = if baseline { Margin::Off } else { Margin::On };
         let mut board = Board::new(p, margin, old.board);
@@ -209,7 +217,7 @@ impl<'p> Planner<'p> {
             has_place: vec![0; p.gangs.len().div_ceil(64)],
             decided: old.decided,
             ranks: Vec::new(),
-            purse,
+            scratch,
             kept_back: Vec::new(),
             late: Vec::new(),
             clearing: vec![u64::MAX; p.models.len()],
@@ -245,7 +253,7 @@ impl<'p> Planner<'p> {
     }
 
     /// The plan. Besides those that it decided, `changed` are gangs whose verdict may be another than before.
-    fn finish(mut self, changed: impl Iterator<Item = u32>) -> (Plan, Purse) {
+    fn finish(mut self, changed: impl Iterator<Item = u32>) -> (Plan, Scratch) {
         let p = self.p;
         for gang in changed.chain(self.decided.iter().copied()) {
             let (said, told) = (self.said[gang as usize], &mut self.told[gang as usize]);
@@ -293,7 +301,7 @@ impl<'p> Planner<'p> {
             let queue = queue.make_contiguous();
             queue.sort_by_cached_key(|&b| batches[b as usize].service_order(p));
         }
-        (plan, self.purse)
+        (plan, self.scratch)
     }
 
     /// A shard's price rises while more is asked of it than it can do in two slots, and falls while less is.

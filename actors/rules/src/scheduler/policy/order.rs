@@ -2,7 +2,7 @@
 
 use super::Planner;
 use super::index::{Class, Facts};
-use super::merge::Merged;
+use super::merge::{Memory, Merged};
 use super::standing::rank;
 use crate::scheduler::Policy;
 use crate::scheduler::limits::TICKET_BLOCKS;
@@ -91,8 +91,14 @@ pub(super) struct Turn {
 #[derive(Debug)]
 pub(super) struct Order<'p> {
     source: Source<'p>,
-    /// Those that were found, and their gangs once more: most of what is asked of a turn again is whether it is over.
+    found: Found,
+}
+
+/// Those that were found of an order.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Found {
     turns: Vec<Turn>,
+    /// Their gangs once more: most of what is asked of a turn again is whether it is over.
     gangs: Vec<u32>,
 }
 
@@ -109,31 +115,41 @@ enum Source<'p> {
 const AHEAD: usize = 64;
 
 impl<'p> Order<'p> {
-    pub(super) const fn listed(items: Vec<Item>) -> Self {
-        Self::of(Source::Listed(Listed { items, sorted: 0 }))
-    }
-
-    pub(super) const fn merged(merged: Merged<'p>) -> Self {
-        Self::of(Source::Merged(merged))
-    }
-
-    const fn of(source: Source<'p>) -> Self {
+    pub(super) fn listed(items: Vec<Item>) -> Self {
         Self {
-            source,
-            turns: Vec::new(),
-            gangs: Vec::new(),
+            source: Source::Listed(Listed { items, sorted: 0 }),
+            found: Found::default(),
         }
+    }
+
+    /// Of `found` the memory is used.
+    pub(super) fn merged(merged: Merged<'p>, mut found: Found) -> Self {
+        found.turns.clear();
+        found.gangs.clear();
+        Self {
+            source: Source::Merged(merged),
+            found,
+        }
+    }
+
+    /// What was found, and the memory of where it came from.
+    pub(super) fn take_apart(self) -> (Found, Memory) {
+        let memory = match self.source {
+            Source::Listed(_) => Memory::default(),
+            Source::Merged(merged) => merged.into_memory(),
+        };
+        (self.found, memory)
     }
 
     /// Whose turn comes at a place; none where the order ends before it.
     pub(super) fn gang(&mut self, at: usize, planner: &mut Planner<'_>) -> Option<u32> {
-        while self.gangs.len() <= at && self.find(planner) {}
-        self.gangs.get(at).copied()
+        while self.found.gangs.len() <= at && self.find(planner) {}
+        self.found.gangs.get(at).copied()
     }
 
     /// A turn that was asked for.
     pub(super) fn turn(&self, at: usize) -> &Turn {
-        &self.turns[at]
+        &self.found.turns[at]
     }
 
     /// Finds some more, and says whether there are any.
@@ -142,7 +158,7 @@ impl<'p> Order<'p> {
         let mut count = 0;
         while count < AHEAD
             && let Some(item) = match &mut self.source {
-                Source::Listed(listed) => listed.get(planner.p, self.gangs.len() + count),
+                Source::Listed(listed) => listed.get(planner.p, self.found.gangs.len() + count),
                 Source::Merged(merged) => merged.next(planner),
             }
         {
@@ -151,10 +167,11 @@ impl<'p> Order<'p> {
         }
         let items = &items[..count];
         let facts: Vec<Facts> = items.iter().map(|i| planner.index.facts(i.gang)).collect();
-        self.gangs.extend(items.iter().map(|item| item.gang));
+        let found = &mut self.found;
+        found.gangs.extend(items.iter().map(|item| item.gang));
         let turns = items.iter().zip(facts);
-        self.turns
-            .extend(turns.map(|(&item, facts)| planner.turn_of(item, facts)));
+        let turns = turns.map(|(&item, facts)| planner.turn_of(item, facts));
+        found.turns.extend(turns);
         count > 0
     }
 }
@@ -289,7 +306,7 @@ impl Planner<'_> {
             facts,
             room: self.p.rooms.get(sender).copied().unwrap_or(0),
             used: self.p.used.get(sender).copied().unwrap_or(0),
-            place: self.purse.place(facts.sender),
+            place: self.scratch.purse.place(facts.sender),
         }
     }
 

@@ -1,10 +1,11 @@
 //! The passes of a plan, in their order.
 
+use super::ahead::{self, AHEAD};
 use super::board::{Ask, Horizon, Margin, Miss, Room, Urgency};
 use super::index::{Class, Pairs, Shape};
 use super::merge::Merged;
 use super::order::{self, Item, Order, Turn, place_in_lane};
-use super::{Caps, Planner, Said, under_way};
+use super::{Caps, Planner, Said, Scratch, under_way};
 use crate::scheduler::Policy;
 use crate::scheduler::limits::{
     CUT_PERCENT, FAILURES_MAX, LONG_AGE_BLOCKS, TICKET_PERCENT, TICKET_SLACK,
@@ -15,9 +16,16 @@ use std::collections::BTreeSet;
 impl Planner<'_> {
     pub(super) fn run(&mut self) {
         let (p, index) = (self.p, self.index);
-        for &gang in &index.under_way {
-            if let Some(Verdict::Placed(pass)) = under_way(p, gang) {
-                self.say(gang, Said::Placed(pass));
+        let known: Vec<u32> = index.under_way.iter().copied().collect();
+        for part in known.chunks(AHEAD) {
+            ahead::read(part, |&gang| {
+                let needs = p.gangs[gang as usize].needs.iter();
+                needs.fold(0, |sum, &key| sum ^ p.keys[key as usize].copies)
+            });
+            for &gang in part {
+                if let Some(Verdict::Placed(pass)) = under_way(p, gang) {
+                    self.say(gang, Said::Placed(pass));
+                }
             }
         }
         if p.policy != Policy::Value {
@@ -31,8 +39,10 @@ impl Planner<'_> {
             return self.all_passes([&[], &[], &[], &calls], &mut others);
         }
         let items = |gangs: &BTreeSet<u32>| -> Vec<Item> {
-            let gangs = gangs.iter().copied();
-            gangs.map(|gang| self.item(gang)).collect()
+            let gangs: Vec<u32> = gangs.iter().copied().collect();
+            let parts = gangs.chunks(AHEAD);
+            let parts = parts.inspect(|part| self.read_ahead(part.iter().copied()));
+            parts.flatten().map(|&gang| self.item(gang)).collect()
         };
         let mut lists = [
             items(&index.bound),
@@ -44,9 +54,12 @@ impl Planner<'_> {
         for list in &mut lists {
             list.sort_unstable_by(|a, b| order::compare(p, a, b));
         }
-        let mut others = Order::merged(Merged::new(self));
+        let Scratch { found, merged, .. } = &mut self.scratch;
+        let (found, merged) = (std::mem::take(found), std::mem::take(merged));
+        let mut others = Order::merged(Merged::new(self, merged), found);
         let [bound, aged, started, calls] = &lists;
         self.all_passes([bound, aged, started, calls], &mut others);
+        (self.scratch.found, self.scratch.merged) = others.take_apart();
     }
 
     /// Work longer than a slot that waited long enough.
@@ -136,6 +149,16 @@ impl Planner<'_> {
         self.has_place[gang as usize / 64] & 1 << (gang % 64) != 0
     }
 
+    /// Reads what is asked of gangs that stand somewhere in their lanes.
+    fn read_ahead(&self, gangs: impl Iterator<Item = u32>) {
+        ahead::read(gangs, |gang| {
+            let facts = self.index.facts(gang);
+            let lane = self.p.lanes.get(facts.sender as usize);
+            let first = lane.and_then(|lane| lane.first().copied());
+            first.unwrap_or(0) ^ self.p.gangs[gang as usize].sender
+        });
+    }
+
     fn all(&mut self, items: &[Item], pass: Pass, committed: bool) {
         for item in items {
             if self.waits(item.gang) {
@@ -167,9 +190,13 @@ impl Planner<'_> {
             needed = needed.max(sum.saturating_sub(per_block.saturating_mul(blocks)));
         }
         let mut served = 0u64;
-        for (_, _, gang, shape) in due {
+        for (n, &(_, _, gang, shape)) in due.iter().enumerate() {
             if served >= needed {
                 break;
+            }
+            if n % AHEAD == 0 {
+                let next = due[n..].iter().take(AHEAD);
+                self.read_ahead(next.map(|ticket| ticket.2));
             }
             served = served.saturating_add(self.times[shape as usize].plain);
             // Its sender's earlier nonces go with it: it is of no use without them.
@@ -209,7 +236,7 @@ impl Planner<'_> {
         let (mut at, mut cost) = (0, 0u64);
         let (mut last, mut counts) = (None, vec![0u64; self.times.len()]);
         // Who will be kept back takes nobody's place.
-        let before = self.purse.moment();
+        let before = self.scratch.purse.moment();
         while cost <= most[1] {
             let Some(gang) = order.gang(at, self) else {
                 break;
@@ -234,7 +261,7 @@ impl Planner<'_> {
                 }
             }
         }
-        self.purse.back_to(before);
+        self.scratch.purse.back_to(before);
         self.bar = match last {
             Some((value, plain)) if cost > most[1] => order::density(value, plain),
             _ => 0,
