@@ -325,14 +325,7 @@ fn tested(selector: Option<&str>, floats: Option<Floats>) -> Result<Tested, GpuE
     // The self-test had some programs compiled and some interpreted; from here on as many as there is room for are compiled.
     device.programs_max = programs::PROGRAMS_MAX;
     if device.report().kind != AdapterKind::Software {
-        if device.subgroup.is_some() {
-            // The first test was without; software adapters broadcast from the start.
-            device.table = Table::all(Schedule::Broadcast).with_subgroup(device.subgroup);
-            selftest::run(&mut device)?;
-            device.programs_max = programs::PROGRAMS_MAX;
-        }
-        let times = schedule::measure(&mut device, Width::Bits24)?;
-        device.table = schedule::fastest(&times).with_subgroup(device.subgroup);
+        find_schedules(&mut device, selftest::run)?;
     }
     info!(
         adapter = %device.report().name,
@@ -342,6 +335,40 @@ fn tested(selector: Option<&str>, floats: Option<Floats>) -> Result<Tested, GpuE
         "gpu passed its self-test"
     );
     Ok(Tested(device))
+}
+
+/// Finds the schedules of a device that passed its test without broadcasts: software adapters broadcast from the start. It
+/// computes without them where their kernels do not pass `test`.
+fn find_schedules(
+    device: &mut Device,
+    test: impl FnOnce(&mut Device) -> Result<(), GpuError>,
+) -> Result<(), GpuError> {
+    if device.subgroup.is_some() {
+        let plain = device.table;
+        device.table = Table::all(Schedule::Broadcast).with_subgroup(device.subgroup);
+        match test(device) {
+            Err(GpuError::WrongBits {
+                what,
+                found,
+                expect,
+                adapter,
+            }) => {
+                warn!(
+                    adapter,
+                    what,
+                    found = format!("{found:#010x}"),
+                    expect = format!("{expect:#010x}"),
+                    "kernels with broadcasts are not used"
+                );
+                (device.table, device.subgroup) = (plain, None);
+            }
+            result => result?,
+        }
+        device.programs_max = programs::PROGRAMS_MAX;
+    }
+    let times = schedule::measure(device, Width::Bits24)?;
+    device.table = schedule::fastest(&times).with_subgroup(device.subgroup);
+    Ok(())
 }
 
 fn engine_error(error: PrepareError) -> EngineError {

@@ -61,6 +61,24 @@ fn the_self_test_passes() {
 }
 
 #[test]
+fn a_device_whose_broadcasts_are_wrong_computes_without_them() {
+    for mut device in devices() {
+        // As an adapter that is no software starts.
+        device.table = Table::PLAIN;
+        let wrong = GpuError::WrongBits {
+            adapter: device.report().name.clone(),
+            what: "a broadcast".into(),
+            found: 1,
+            expect: 2,
+        };
+        find_schedules(&mut device, |_| Err(wrong)).expect("schedules without");
+        assert_eq!(device.subgroup, None);
+        assert!(device.schedules().all(|s| s != Schedule::Broadcast));
+        selftest::run(&mut device).expect("right bits");
+    }
+}
+
+#[test]
 fn floats_are_chosen_by_name_or_by_driver() {
     let of = |driver: &str, asked| {
         let report = AdapterReport {
