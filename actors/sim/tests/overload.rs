@@ -2,7 +2,7 @@
 
 use alloy_primitives::{B256, b256, keccak256};
 use penstock_rules::scheduler::{DecisionLog, Policy};
-use penstock_sim::overload::{Config, Report, Workload, run};
+use penstock_sim::overload::{Config, Delivery, Report, Workload, run};
 
 /// See [`a_faster_planner_makes_the_same_plans`].
 const PLANS: B256 = b256!("c4ce555094997d9512b422b48eaea55a74e44b3fe0b6b481001d6cbabd35a580");
@@ -81,4 +81,63 @@ fn a_faster_planner_makes_the_same_plans() {
     }
     let all = keccak256(digests.concat());
     assert_eq!(all, PLANS, "{digests:#?}");
+}
+
+/// An oracle's answer comes in a later block than its request, and in a still later one where it is committed to first.
+#[test]
+fn an_answer_in_a_transaction_of_its_own_comes_later() {
+    let least_and_most = |delivery| {
+        let mut config = Config::new(Workload::W1, Policy::Value, 150, 3);
+        (config.blocks, config.shards, config.delivery) = (6, 4, delivery);
+        let report = run(&config).unwrap_or_else(|broken| panic!("{config:?}: {broken}"));
+        let mut waits = report.waits.keys().copied();
+        (waits.next().expect("some are included"), waits.next_back())
+    };
+    let [same, oracle, fulfil] = Delivery::ALL.map(least_and_most);
+    assert_eq!((same.0, oracle.0, fulfil.0), (0, 1, 2));
+    assert!(same.1 >= Some(2), "some wait: {same:?}");
+}
+
+/// What experiments vary is what the scheduler goes by.
+#[test]
+fn numbers_of_the_policy_are_the_schedulers() {
+    let with = |change: fn(&mut Config)| {
+        let mut config = Config::new(Workload::W1, Policy::Value, 200, 5);
+        (config.blocks, config.shards) = (12, 4);
+        change(&mut config);
+        run(&config).unwrap_or_else(|broken| panic!("{config:?}: {broken}"))
+    };
+    let plain = with(|_| {});
+    assert!(plain.figures.tickets > 0 && (1..=8).contains(&plain.figures.ticket_wait_most));
+    let none = with(|config| config.tuning.ticket_percent = 0);
+    assert_eq!(
+        (none.figures.tickets, none.figures.ticket_wait_most),
+        (0, 0)
+    );
+    let short = with(|config| config.tuning.ticket_blocks = 6);
+    assert!(short.figures.tickets > 0 && (1..=6).contains(&short.figures.ticket_wait_most));
+    let careless = with(|config| config.tuning.margin_sigmas = 0);
+    assert!(careless.broken_share() > plain.broken_share());
+    // Two are without a certificate: the first has no window yet.
+    assert!(plain.certified.len() as u64 >= plain.figures.tickets.min(10));
+    assert!(
+        plain
+            .certified
+            .iter()
+            .all(|share| (50_000..=100_000).contains(share))
+    );
+    assert!((1..=100_000).contains(&plain.fairness));
+}
+
+/// Who attacks is not asked how much: with nobody, nothing is wasted on them.
+#[test]
+fn attackers_take_time_and_none_takes_none() {
+    let with = |attackers_in_million| {
+        let mut config = Config::new(Workload::W9, Policy::Fifo, 150, 5);
+        (config.blocks, config.shards) = (6, 4);
+        config.attackers_in_million = attackers_in_million;
+        run(&config).unwrap_or_else(|broken| panic!("{config:?}: {broken}"))
+    };
+    let (none, many) = (with(0), with(400_000));
+    assert!(none.of_capacity(none.wasted) * 2 < many.of_capacity(many.wasted));
 }

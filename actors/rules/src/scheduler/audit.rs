@@ -2,7 +2,7 @@
 //! planner keeps is trusted here.
 
 use super::Policy;
-use super::limits::{BATCH_SLOT_PERCENT, MARGIN_SIGMAS};
+use super::limits::BATCH_SLOT_PERCENT;
 use super::model::{Batch, Cost, Pass, Plan, Problem, Verdict};
 use crate::invariants::{
     FEASIBLE_PLAN, NO_INVERSION, NONCE_CHAIN, REASONED, THIS_BLOCK_FIRST, Violation, WHOLE_PLAN,
@@ -65,7 +65,8 @@ impl<'a> Audit<'a> {
 
     /// A model has no live shard on which one request fits in a slot, with margin.
     fn is_long(&self, model: u32) -> bool {
-        let fits = |s: u32| span(self.p.cost(model, s)) <= self.p.slot();
+        let fits =
+            |s: u32| span(self.p.cost(model, s), self.p.tuning.margin_sigmas) <= self.p.slot();
         !self.hosts(model).any(fits)
     }
 
@@ -156,7 +157,11 @@ impl<'a> Audit<'a> {
     fn deadlines(&self) -> Result<(), Violation> {
         for shard in 0..self.p.shards.len() as u32 {
             let bound = self.on(shard).any(|b| b.urgency.0 && b.pass <= Pass::Next);
-            let sigmas = if bound { 0 } else { MARGIN_SIGMAS };
+            let sigmas = if bound {
+                0
+            } else {
+                self.p.tuning.margin_sigmas
+            };
             for pass in [Pass::This, Pass::Next] {
                 let used = self.on(shard).any(|batch| batch.pass == pass);
                 FEASIBLE_PLAN.require(!used || self.keeps(shard, pass, (0, 0), sigmas), || {
@@ -306,8 +311,9 @@ impl<'a> Audit<'a> {
     fn has_room(&self, model: u32, shard: u32, pass: Pass) -> bool {
         let cost = self.p.cost(model, shard);
         let more = (cost.batch(1), cost.variance);
-        let this = self.keeps(shard, Pass::This, more, MARGIN_SIGMAS);
-        let next = self.keeps(shard, Pass::Next, more, MARGIN_SIGMAS);
+        let sigmas = self.p.tuning.margin_sigmas;
+        let this = self.keeps(shard, Pass::This, more, sigmas);
+        let next = self.keeps(shard, Pass::Next, more, sigmas);
         let later = self.on(shard).any(|batch| batch.pass == Pass::Next);
         match pass {
             Pass::This => this && (next || !later),
@@ -317,8 +323,7 @@ impl<'a> Audit<'a> {
 }
 
 /// Time of one request alone, with margin.
-fn span(cost: &Cost) -> u64 {
+fn span(cost: &Cost, sigmas: u64) -> u64 {
     let noise = cost.variance.isqrt().saturating_add(1);
-    cost.batch(1)
-        .saturating_add(noise.saturating_mul(MARGIN_SIGMAS))
+    cost.batch(1).saturating_add(noise.saturating_mul(sigmas))
 }

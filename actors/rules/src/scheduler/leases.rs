@@ -1,6 +1,6 @@
 //! Work that is with a shard: given, prolonged, doubled, taken back.
 
-use super::limits::{HEDGE_AFTER_PERCENT, HEDGE_PERCENT, LEASE_MIN, ROUND_TRIP};
+use super::limits::{HEDGE_AFTER_PERCENT, LEASE_MIN, ROUND_TRIP};
 use super::model::{KeyState, Pass, Verdict};
 use super::{Decision, Effect, Scheduler};
 use crate::ids::{LeaseId, Micros};
@@ -204,9 +204,10 @@ impl Scheduler {
         // A plan is some milliseconds old: what began later than planned may be too late, and is not promised.
         let keys = &self.problem.keys;
         let end = self.problem.deadlines[0];
+        let sigmas = self.problem.tuning.margin_sigmas;
         let in_time = |&key: &u32| {
             let state: &KeyState = &keys[key as usize];
-            state.copies > 0 || state.ready_at.saturating_add(Micros(state.margin())) <= end
+            state.copies > 0 || state.ready_at.saturating_add(Micros(state.margin(sigmas))) <= end
         };
         let mut payer = None;
         for &gang in &entry.waiters {
@@ -403,8 +404,8 @@ impl Scheduler {
                         self.problem.cost(model, s).batch(slots.len() as u64),
                     )) <= self.problem.deadlines[1]
             });
-            let budget =
-                self.dispatched_time.saturating_add(self.problem.slot()) / 100 * HEDGE_PERCENT;
+            let base = self.dispatched_time.saturating_add(self.problem.slot());
+            let budget = base / 100 * self.problem.tuning.hedge_percent;
             if !idle
                 || !slots.iter().any(promised)
                 || self.hedged_time.saturating_add(expected) > budget

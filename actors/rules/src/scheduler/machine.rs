@@ -2,9 +2,7 @@
 
 use super::book::Parked;
 use super::congestion::Survey;
-use super::limits::{
-    REPLAN_AT_ONCE, REPLAN_MAX, SETTLE_TIME, SLOT_DEFAULT, TICKET_BLOCKS, TICKET_PERCENT,
-};
+use super::limits::{REPLAN_AT_ONCE, REPLAN_MAX, SETTLE_TIME, SLOT_DEFAULT};
 use super::model::{Plan, Problem, Verdict};
 use super::{
     Config, Decision, DecisionLog, Effect, Event, Figures, Included, Record, Released, Reputation,
@@ -24,6 +22,7 @@ impl Scheduler {
     pub fn new(config: Config) -> Self {
         let problem = Problem {
             policy: config.policy,
+            tuning: config.tuning,
             ..Problem::default()
         };
         Self {
@@ -267,7 +266,8 @@ impl Scheduler {
     /// was missed.
     fn forget_parked(&mut self) {
         let height = self.problem.height;
-        let old = |parked: &Parked| height.0 > parked.since.0 + 2 * TICKET_BLOCKS;
+        let blocks = self.problem.tuning.ticket_blocks;
+        let old = |parked: &Parked| height.0 > parked.since.0 + 2 * blocks;
         let gone: Vec<B256> = (self.parked.iter())
             .filter(|(_, parked)| old(parked))
             .map(|(id, _)| *id)
@@ -281,11 +281,12 @@ impl Scheduler {
     /// Gives tickets to the oldest gangs, as many as the shards can serve in time even with one of them lost.
     fn grant_tickets(&mut self) {
         let live = self.problem.shards.iter().filter(|s| s.live).count() as u64;
+        let tuning = self.problem.tuning;
         let sure = live.saturating_sub(1).max(live.min(1)) * self.problem.slot();
-        let per_block = sure * TICKET_PERCENT / 100;
+        let per_block = sure * tuning.ticket_percent / 100;
         let largest = per_block / 4;
-        let room = (TICKET_BLOCKS - 2) * (per_block - largest);
-        let due = Height(self.problem.height.0 + TICKET_BLOCKS);
+        let room = (tuning.ticket_blocks - 2) * (per_block - largest);
+        let due = Height(self.problem.height.0 + tuning.ticket_blocks);
         let mut given = Vec::new();
         for &(arrival, id) in &self.unticketed {
             if self.tickets_held >= room {
@@ -319,8 +320,16 @@ impl Scheduler {
             igas,
             ref keys,
         } = *included;
+        let mut ticket = self.parked.get(&id).and_then(|parked| parked.ticket);
         if let Some(&slot) = self.by_gang.get(&id) {
+            let held = self.waiting[slot as usize].as_ref().and_then(|w| w.ticket);
+            ticket = ticket.or(held.zip(self.problem.gangs[slot as usize].due));
             self.drop_gang(slot, effects);
+        }
+        if let Some((_, due)) = ticket {
+            let left = due.0.saturating_sub(self.built.next().0);
+            let waited = self.problem.tuning.ticket_blocks.saturating_sub(left);
+            self.figures.ticket_wait_most = self.figures.ticket_wait_most.max(waited);
         }
         self.unpark(&id);
         self.certificate.included(id);

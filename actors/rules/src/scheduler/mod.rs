@@ -29,6 +29,7 @@ mod credit;
 mod fleet;
 mod leases;
 mod profile;
+mod tuning;
 
 #[cfg(test)]
 mod dice;
@@ -47,6 +48,7 @@ use fleet::Member;
 use leases::{Lease, Released};
 use model::{Plan, Problem};
 use profile::Profile;
+pub use tuning::Tuning;
 
 use crate::ids::{Epoch, Height, Igas, LeaseId, Micros, ModelHash, RequestKey, ShardId};
 use crate::message::{
@@ -210,10 +212,15 @@ pub struct Config {
     pub policy: Policy,
     /// Whether each full plan's digest goes to the decision log: it costs about as much as the plan.
     pub decision_log: DecisionLog,
+    /// What experiments vary.
+    #[serde(default)]
+    pub tuning: Tuning,
 }
 
 /// What the decision log has.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub enum DecisionLog {
     /// What went wrong.
     #[default]
@@ -228,6 +235,7 @@ impl Default for Config {
             quorum: Quorum::default(),
             policy: Policy::Value,
             decision_log: DecisionLog::Faults,
+            tuning: Tuning::DEFAULT,
         }
     }
 }
@@ -265,6 +273,8 @@ pub struct Figures {
     pub tickets: u64,
     /// Gangs that still waited when the block was built with which their ticket was due.
     pub late: u64,
+    /// The most blocks between a ticket and the block that had its gang, since the start.
+    pub ticket_wait_most: u64,
 }
 
 impl Policy {
@@ -288,6 +298,7 @@ impl Figures {
             broken: self.broken - before.broken,
             tickets: self.tickets - before.tickets,
             late: self.late - before.late,
+            ticket_wait_most: self.ticket_wait_most,
         }
     }
 }

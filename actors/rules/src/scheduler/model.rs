@@ -4,9 +4,9 @@
 //! first copy them. Slots (of gangs, keys, shards, models, senders) are positions in its tables. They depend on the
 //! order of arrival, so **no decision may depend on a slot's number**: ties go by hash.
 
-use super::Policy;
-use super::limits::{MARGIN_SIGMAS, PRICE_ONE};
+use super::limits::PRICE_ONE;
 use super::policy::{Board, Index, Outbid, Said};
+use super::{Policy, Tuning};
 use crate::ids::{Height, Micros, ModelHash, RequestKey, ShardId};
 use crate::message::Class;
 use crate::tx::Reason;
@@ -27,6 +27,8 @@ pub struct Problem {
     pub deadlines: [Micros; 2],
     /// In which order.
     pub policy: Policy,
+    /// By which numbers.
+    pub tuning: Tuning,
     /// Shards.
     pub shards: Vec<Lane>,
     /// Models.
@@ -100,10 +102,11 @@ impl KeyState {
         self.copies == 1 && self.barred == 0 && self.ready_at.0 == 0 && self.variance == 0
     }
 
-    /// Microseconds beyond `ready_at` within which what is under way will be done, as far as its noise is known.
+    /// Microseconds beyond `ready_at` within which what is under way will be done, as far as its noise is known: so many
+    /// deviations of it.
     #[must_use]
-    pub const fn margin(&self) -> u64 {
-        MARGIN_SIGMAS.saturating_mul(self.variance.isqrt())
+    pub const fn margin(&self, sigmas: u64) -> u64 {
+        sigmas.saturating_mul(self.variance.isqrt())
     }
 }
 

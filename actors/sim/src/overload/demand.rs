@@ -103,12 +103,13 @@ const MEDIAN_VALUE: i64 = 1_000_000;
 const RECENT: usize = 2_000;
 
 impl Demand {
-    /// Transactions whose least costs are together `time`, arriving over `span`.
+    /// Transactions whose least costs are together `time`, arriving over a span. In [`Workload::W9`] so many of a million
+    /// are attackers'.
     pub(super) fn new(
         workload: Workload,
         models: &[Model],
         time: u64,
-        span: Micros,
+        (span, attackers): (Micros, u32),
         random: &Random,
     ) -> Self {
         let mut shapes = random.fork(1);
@@ -118,7 +119,7 @@ impl Demand {
         };
         let mut sum = 0;
         while sum < time {
-            let job = demand.job(workload, models, &mut shapes);
+            let job = demand.job((workload, attackers), models, &mut shapes);
             if job.intent == Intent::Honest {
                 sum += job.cost.max(1);
             }
@@ -135,7 +136,12 @@ impl Demand {
         demand
     }
 
-    fn job(&mut self, workload: Workload, models: &[Model], random: &mut Random) -> Job {
+    pub(super) fn job(
+        &mut self,
+        (workload, attackers): (Workload, u32),
+        models: &[Model],
+        random: &mut Random,
+    ) -> Job {
         // 1, 2, 3, 4 and 8 requests in 60, 20, 10, 7 and 3 of a hundred.
         let width = match (workload, random.below(100)) {
             (Workload::W7, _) => 1 << random.below(6),
@@ -181,7 +187,7 @@ impl Demand {
             random.lognormal(ratio(6, 5))
         };
         let mut intent = Intent::Honest;
-        if workload == Workload::W9 && random.chance(200_000) {
+        if workload == Workload::W9 && random.chance(attackers) {
             density = density.saturating_mul(6);
             intent = if random.chance(500_000) {
                 Intent::Cancels

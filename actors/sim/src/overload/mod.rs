@@ -14,13 +14,15 @@
 mod demand;
 mod draw;
 mod fleet;
+mod pool;
 mod report;
 mod world;
 
-pub use report::{Report, table};
+pub use pool::Pool;
+pub use report::{DECILES, Report, Tenth, table};
 
 use penstock_rules::ids::Micros;
-use penstock_rules::scheduler::{DecisionLog, Policy};
+use penstock_rules::scheduler::{DecisionLog, Policy, Tuning};
 
 /// What is asked for, and what goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -84,8 +86,42 @@ impl Workload {
     }
 }
 
+/// How an answer reaches its contract.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Delivery {
+    /// In the transaction that asked for it.
+    #[default]
+    Same,
+    /// By a second transaction: the first has to be in a block before anything is computed.
+    Oracle,
+    /// The same, and the second is in a block after that for which its answer was ready, as where validators commit first
+    /// and fulfil then.
+    CommitFulfil,
+}
+
+impl Delivery {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Same, Self::Oracle, Self::CommitFulfil];
+
+    /// Blocks before anything is computed.
+    const fn before(self) -> u64 {
+        match self {
+            Self::Same => 0,
+            Self::Oracle | Self::CommitFulfil => 1,
+        }
+    }
+
+    /// Blocks after that which the answer was ready for.
+    const fn after(self) -> u64 {
+        match self {
+            Self::Same | Self::Oracle => 0,
+            Self::CommitFulfil => 1,
+        }
+    }
+}
+
 /// A run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Config {
     /// What is asked for.
     pub workload: Workload,
@@ -101,6 +137,12 @@ pub struct Config {
     pub shards: u8,
     /// Batches that take six times as long, in a million.
     pub stragglers_in_million: u32,
+    /// Of the transactions of [`Workload::W9`] those of attackers, in a million.
+    pub attackers_in_million: u32,
+    /// How answers reach their contracts.
+    pub delivery: Delivery,
+    /// The scheduler's numbers.
+    pub tuning: Tuning,
     /// Whether the digests of all full plans are folded into [`Report::plans`].
     pub decision_log: DecisionLog,
 }
@@ -120,6 +162,9 @@ impl Config {
                 Workload::W10 => 2_000,
                 _ => 0,
             },
+            attackers_in_million: 200_000,
+            delivery: Delivery::Same,
+            tuning: Tuning::DEFAULT,
             decision_log: DecisionLog::Faults,
         }
     }

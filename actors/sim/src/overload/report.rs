@@ -31,6 +31,18 @@ pub struct Share {
     pub included: u64,
 }
 
+/// Parts of the transactions by value: the least tenth first.
+pub const DECILES: usize = 10;
+
+/// A tenth of the honest transactions, by value.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tenth {
+    /// Asked for.
+    pub asked: u64,
+    /// Included, by the blocks that they waited beyond the first.
+    pub waits: BTreeMap<u64, u64>,
+}
+
 /// What a run came to. Times in microseconds of shards, values in wei.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
@@ -60,6 +72,13 @@ pub struct Report {
     pub by_width: BTreeMap<usize, Share>,
     /// Included transactions by the blocks that they waited beyond the first.
     pub waits: BTreeMap<u64, u64>,
+    /// Per tenth by value.
+    pub tenths: [Tenth; DECILES],
+    /// What the scheduler certified after each block that is measured, in a hundred thousand of its bound.
+    pub certified: Vec<u64>,
+    /// Jain's index of fairness over senders with credit, in a hundred thousand: of the part of each one's work (at its
+    /// least cost) that is in blocks.
+    pub fairness: u64,
     /// What the scheduler counted.
     pub figures: Figures,
     /// Deferrals that were told, by reason.
@@ -97,6 +116,30 @@ impl Report {
         let width = job.waves.iter().map(Vec::len).sum();
         self.by_width.entry(width).or_default().included += 1;
         *self.waits.entry(waited).or_default() += 1;
+    }
+
+    /// Counts transactions by tenths: their values, and the blocks that they waited where they were included.
+    pub(super) fn by_value(&mut self, mut outcomes: Vec<(u128, Option<u64>)>) {
+        outcomes.sort_unstable();
+        let all = outcomes.len().max(1);
+        for (n, (_, waited)) in outcomes.into_iter().enumerate() {
+            let tenth = &mut self.tenths[n * DECILES / all];
+            tenth.asked += 1;
+            if let Some(waited) = waited {
+                *tenth.waits.entry(waited).or_default() += 1;
+            }
+        }
+    }
+
+    /// Finds the index of fairness of senders: what each asked for, and what it got.
+    pub(super) fn fair(&mut self, senders: impl Iterator<Item = (u64, u64)>) {
+        let parts = senders.filter(|(asked, _)| *asked > 0);
+        let parts = parts.map(|(asked, got)| u128::from(got) * 100_000 / u128::from(asked));
+        let (mut count, mut sum, mut squares) = (0u128, 0u128, 0u128);
+        for part in parts {
+            (count, sum, squares) = (count + 1, sum + part, squares + part * part);
+        }
+        self.fairness = (sum * sum * 100_000 / (count * squares).max(1)) as u64;
     }
 
     pub(super) fn deferred(&mut self, reason: Reason) {
@@ -185,4 +228,37 @@ pub fn table(run: Option<(&Config, &Report)>) -> String {
         share(report.least_cost * 100_000 / report.useful.max(1)),
     );
     line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tenths_go_by_value() {
+        let mut report = Report::default();
+        // The dearer half is included, after as many blocks as its place says.
+        let outcomes = (0..20).map(|n| (n, (n >= 10).then_some(n as u64)));
+        report.by_value(outcomes.rev().collect());
+        assert!(report.tenths.iter().all(|tenth| tenth.asked == 2));
+        assert!(
+            report.tenths[..5]
+                .iter()
+                .all(|tenth| tenth.waits.is_empty())
+        );
+        assert_eq!(report.tenths[9].waits, BTreeMap::from([(18, 1), (19, 1)]));
+    }
+
+    /// One when all get the same part, and one of n when a single one gets anything.
+    #[test]
+    fn fairness_is_jains_index() {
+        let of = |senders: &[(u64, u64)]| {
+            let mut report = Report::default();
+            report.fair(senders.iter().copied());
+            report.fairness
+        };
+        assert_eq!(of(&[(10, 5), (400, 200), (0, 0), (2, 1)]), 100_000);
+        assert_eq!(of(&[(10, 10), (10, 0), (10, 0), (10, 0)]), 25_000);
+        assert_eq!(of(&[(10, 0)]), 0);
+    }
 }

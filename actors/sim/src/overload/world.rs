@@ -34,7 +34,7 @@ const SETTLE: Micros = Micros::from_millis(5);
 /// A partly computed transaction's input changes with a block, in a million.
 const STALE_IN_MILLION: u32 = 50_000;
 /// What each honest sender paid before: as much as credit counts.
-const PAID: Igas = Igas(1_000_000_000);
+pub(super) const PAID: Igas = Igas(1_000_000_000);
 
 /// What happens.
 #[derive(Debug)]
@@ -103,6 +103,10 @@ pub(super) struct World {
     head: Height,
     from: Micros,
     until: Micros,
+    /// Per honest transaction that is measured: its value, and the blocks that it waited once it is included.
+    outcomes: BTreeMap<u32, (u128, Option<u64>)>,
+    /// Per sender: the least cost of what it asked for, and of what is in blocks of that.
+    served: Vec<(u64, u64)>,
     /// Value and cost of the least dense transaction that the bound has.
     last: (u128, u64),
     report: Report,
@@ -124,6 +128,7 @@ impl World {
             scheduler: Scheduler::new(scheduler::Config {
                 policy: config.policy,
                 decision_log: config.decision_log,
+                tuning: config.tuning,
                 ..scheduler::Config::default()
             }),
             workers: (0..config.shards).map(Worker::new).collect(),
@@ -138,6 +143,8 @@ impl World {
             head: Height(1),
             from,
             until,
+            outcomes: BTreeMap::new(),
+            served: Vec::new(),
             last: (0, 1),
             report: Report::default(),
             models,
@@ -148,7 +155,7 @@ impl World {
             Workload::W1,
             &world.models,
             shards * warm_time * WARM_PERCENT / 100,
-            Micros(warm_time),
+            (Micros(warm_time), 0),
             &seed.fork(12),
         );
         world.take_in(warm, START);
@@ -158,7 +165,7 @@ impl World {
             config.workload,
             &world.models,
             capacity * config.load_percent / 100,
-            span,
+            (span, config.attackers_in_million),
             &seed.fork(13),
         );
         world.report.capacity = capacity;
@@ -189,6 +196,10 @@ impl World {
                 *key += first;
             }
             job.arrival = job.arrival.saturating_add(from);
+            if self.config.delivery.before() > 0 {
+                // It asks when its first transaction is in a block.
+                job.arrival = Micros((job.arrival.0 / SLOT.0 + 1) * SLOT.0 + 1);
+            }
             self.agenda
                 .at(job.arrival, Happens::Arrive(self.jobs.len() as u32));
             self.jobs.push(job);
@@ -359,7 +370,7 @@ impl World {
 }
 
 /// A key of 32 bytes that differ, with its number at the end.
-fn request_key(n: u32) -> RequestKey {
+pub(super) fn request_key(n: u32) -> RequestKey {
     let mut random = Random::new(u64::from(n)).fork(77);
     let mut key = B256::ZERO;
     for word in key.0.chunks_mut(8) {

@@ -5,9 +5,7 @@ mod room;
 
 mod check;
 
-use crate::scheduler::limits::{
-    BATCH_ROOM_PERCENT, BATCH_SLOT_PERCENT, LONG_PERCENT, MARGIN_SIGMAS, SHARDS_MAX,
-};
+use crate::scheduler::limits::{BATCH_ROOM_PERCENT, BATCH_SLOT_PERCENT, LONG_PERCENT, SHARDS_MAX};
 use crate::scheduler::model::{Batch, Cost, KeyState, NONE, PASSES, Pass, Problem};
 use std::collections::BTreeMap;
 
@@ -28,7 +26,7 @@ pub(crate) enum Margin {
     /// None.
     #[default]
     Off,
-    /// [`MARGIN_SIGMAS`] standard deviations.
+    /// So many standard deviations as [`Tuning`](crate::scheduler::Tuning) says.
     On,
 }
 
@@ -190,7 +188,7 @@ impl Board {
                 .collect();
             // Margin included: what no deadline leaves room for, on an idle shard even, would never be placed.
             let sigmas = match margin {
-                Margin::On => MARGIN_SIGMAS,
+                Margin::On => p.tuning.margin_sigmas,
                 Margin::Off => 0,
             };
             let span = |cost: &Cost| {

@@ -93,7 +93,7 @@ fn under_way(p: &Problem, gang: u32) -> Option<Verdict> {
         let margin = if candidate.committed || p.policy != Policy::Value {
             0
         } else {
-            state.margin()
+            state.margin(p.tuning.margin_sigmas)
         };
         ready = ready.max(state.ready_at.saturating_add(Micros(margin)));
     }

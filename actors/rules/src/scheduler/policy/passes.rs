@@ -7,9 +7,7 @@ use super::merge::Merged;
 use super::order::{self, Item, Order, Turn, place_in_lane};
 use super::{Caps, Planner, Said, Scratch, under_way};
 use crate::scheduler::Policy;
-use crate::scheduler::limits::{
-    CUT_PERCENT, FAILURES_MAX, LONG_AGE_BLOCKS, TICKET_PERCENT, TICKET_SLACK,
-};
+use crate::scheduler::limits::{CUT_PERCENT, FAILURES_MAX, LONG_AGE_BLOCKS, TICKET_SLACK};
 use crate::scheduler::model::{NONE, Pass, Verdict};
 use std::collections::BTreeSet;
 
@@ -182,7 +180,7 @@ impl Planner<'_> {
             let own = (a.0, a.1).cmp(&(b.0, b.1));
             own.then_with(|| id(a.2).cmp(&id(b.2)))
         });
-        let per_block = self.per_slot * TICKET_PERCENT / 100;
+        let per_block = self.per_slot * p.tuning.ticket_percent / 100;
         let (mut sum, mut needed) = (0u64, 0u64);
         for &(due, _, _, shape) in &due {
             let blocks = due.saturating_sub(p.height.0 + TICKET_SLACK);

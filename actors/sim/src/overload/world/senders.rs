@@ -43,6 +43,12 @@ impl World {
         let measured = self.now() >= self.from;
         if measured {
             self.report.asked(&job);
+            if job.intent == Intent::Honest {
+                self.outcomes.insert(n, (job.value, None));
+                let places = self.served.len().max(sender as usize + 1);
+                self.served.resize(places, (0, 0));
+                self.served[sender as usize].0 += job.cost;
+            }
         }
         // It leaves after a block that it is not in.
         let blocks = self.now().0 / SLOT.0 + 1 + job.life;
@@ -160,8 +166,16 @@ impl World {
                         self.report.below += live.job.value;
                     }
                     self.report.least_cost += live.job.cost;
-                    self.report
-                        .included(&live.job, self.head.0.saturating_sub(live.arrival.0));
+                    let delivery = self.config.delivery;
+                    let waited = self.head.0.saturating_sub(live.arrival.0);
+                    let waited = waited + delivery.before() + delivery.after();
+                    self.report.included(&live.job, waited);
+                    if let Some(outcome) = self.outcomes.get_mut(&n) {
+                        outcome.1 = Some(waited);
+                    }
+                    if let Some(served) = self.served.get_mut(live.sender as usize) {
+                        served.1 += live.job.cost;
+                    }
                 }
                 self.built.push(live);
             }
@@ -183,6 +197,10 @@ impl World {
         }
         self.tell_slot()?;
         self.scheduler.check()?;
+        if self.now() > self.from {
+            let certified = self.scheduler.certificate().map(|window| window.share());
+            self.report.certified.extend(certified);
+        }
         // Some that are partly computed find another state than the one that they were computed for.
         let partly: Vec<u32> = self
             .live

@@ -157,6 +157,9 @@ impl World {
             self.report.spend(what, key.first);
             self.report.spend(Spent::Wasted, key.again);
         }
+        let outcomes = std::mem::take(&mut self.outcomes);
+        self.report.by_value(outcomes.into_values().collect());
+        self.report.fair(self.served.iter().copied());
         let before = self.report.figures;
         self.report.figures = self.scheduler.figures().since(&before);
     }

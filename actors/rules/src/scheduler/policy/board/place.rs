@@ -57,7 +57,7 @@ impl Board {
         while let Some(ask) = rest.next() {
             let Ask { key, spread, state } = ask;
             let margin = match self.margin {
-                Margin::On => state.margin(),
+                Margin::On => state.margin(p.tuning.margin_sigmas),
                 Margin::Off => 0,
             };
             let late = state

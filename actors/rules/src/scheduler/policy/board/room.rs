@@ -1,7 +1,7 @@
 //! Where there is room, and which of it is best.
 
 use super::{Board, Horizon, Margin, Miss, PASS_OF, Room};
-use crate::scheduler::limits::{HOSTS_COMPARED_MAX, JOIN_WEIGHT, MARGIN_SIGMAS};
+use crate::scheduler::limits::{HOSTS_COMPARED_MAX, JOIN_WEIGHT};
 use crate::scheduler::model::{NONE, Pass, Problem};
 
 /// Where a request goes.
@@ -207,7 +207,7 @@ impl Board {
             let Some(left) = deadline.checked_sub(finish) else {
                 return false;
             };
-            let needed = noise.saturating_mul(MARGIN_SIGMAS * MARGIN_SIGMAS);
+            let needed = noise.saturating_mul(p.tuning.margin_sigmas.pow(2));
             if margin == Margin::On && left.saturating_mul(left) < needed {
                 return false;
             }

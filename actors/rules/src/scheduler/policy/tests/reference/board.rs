@@ -168,7 +168,7 @@ impl Slow<'_> {
         let state = &self.p.keys[key as usize];
         let end = until.map_or(u64::MAX, |u| u.saturating_sub(self.p.now).0);
         let deadline = self.deadline(pass).min(end);
-        let margin = self.sigmas.min(1) * state.margin();
+        let margin = state.margin(self.sigmas);
         let late = state.ready_at.saturating_sub(self.p.now).0 + margin > deadline;
         let places = self.places(key);
         if late || places.iter().any(|place| place.1 > pass) {

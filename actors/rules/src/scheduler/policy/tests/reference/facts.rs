@@ -136,7 +136,11 @@ impl<'p> Slow<'p> {
             return None;
         }
         let margin = |s: &crate::scheduler::model::KeyState| {
-            if candidate.committed { 0 } else { s.margin() }
+            if candidate.committed {
+                0
+            } else {
+                s.margin(MARGIN_SIGMAS)
+            }
         };
         let ready = states.map(|s| s.ready_at.0 + margin(s)).max()?;
         Some(Verdict::Placed(match self.p.deadlines {
