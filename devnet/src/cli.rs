@@ -100,7 +100,7 @@ pub struct SimFeesArgs {
 /// Options of `sim overload`.
 #[derive(Clone, Debug, Args)]
 pub struct SimOverloadArgs {
-    /// Only these workloads: W1 to W11. Default: all.
+    /// Only these workloads: W1 to W11. Default: all, and the experiments, in which one thing is varied at a time.
     #[arg(long, value_delimiter = ',', value_name = "W,...")]
     pub workload: Option<Vec<String>>,
     /// Demand, in multiples of what the shards can do at best.
@@ -124,7 +124,7 @@ pub struct SimOverloadArgs {
     /// Batches, of a million, that take six times as long. Default: what the workload has, 2,000 in W10 and none else.
     #[arg(long, value_name = "IN_MILLION", value_parser = clap::value_parser!(u32).range(..=1_000_000))]
     pub stragglers: Option<u32>,
-    /// A look at it: 8 blocks, at one and two times the capacity.
+    /// A look at it: 8 blocks, at one and two times the capacity; experiments with few points.
     #[arg(long)]
     pub short: bool,
     /// Write a report with plots to this file.

@@ -36,14 +36,29 @@ const SPREAD: f64 = 1.2;
 const CLEARED: f64 = 1.1;
 
 /// What a step came to.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Step {
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Step {
+    /// To how many times a block's capacity.
+    pub(super) times: f64,
     /// Blocks until it was cleared; none where it never was.
-    cleared: Option<usize>,
+    pub(super) cleared: Option<usize>,
     /// Part of the capacity that is used then.
-    used: f64,
+    pub(super) used: f64,
     /// Deviation of the price then, over its mean.
-    variation: f64,
+    pub(super) variation: f64,
+    /// Each block, from the step on.
+    pub(super) blocks: Vec<Taken>,
+}
+
+/// What a block took.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Taken {
+    /// The price, over its floor.
+    pub(super) price: f64,
+    /// Those who would pay it, over a block's capacity.
+    pub(super) eligible: f64,
+    /// Part of the capacity that was used.
+    pub(super) used: f64,
 }
 
 /// Places of [`Waiting`] for each factor of e.
@@ -84,13 +99,13 @@ fn normal(random: &mut Random) -> f64 {
 }
 
 /// Demand steps to `times` a block's capacity.
-fn step(times: f64, seed: u64) -> Step {
+pub(super) fn step(times: f64, seed: u64) -> Step {
     let mut random = Random::new(seed);
     let floor = next_price(0, Igas(0), Igas(CAPACITY)).1;
     let mut waiting = Waiting(vec![0; Waiting::PLACES]);
     let (mut exponent, mut price) = (0, floor);
     let mut cleared = None;
-    let (mut used, mut prices) = (0u64, Vec::new());
+    let (mut used, mut prices, mut blocks) = (0u64, Vec::new(), Vec::new());
     for block in 0..QUIET + BLOCKS {
         let mean = if block < QUIET {
             BEFORE as f64
@@ -109,6 +124,13 @@ fn step(times: f64, seed: u64) -> Step {
             cleared = cleared.or(Some(block - QUIET));
         }
         let taken = waiting.take(from);
+        if block >= QUIET {
+            blocks.push(Taken {
+                price: price as f64 / floor as f64,
+                eligible: eligible as f64 / CAPACITY as f64,
+                used: taken as f64 / CAPACITY as f64,
+            });
+        }
         if block >= QUIET + BLOCKS - STEADY {
             used += taken;
             prices.push(price as f64);
@@ -118,6 +140,8 @@ fn step(times: f64, seed: u64) -> Step {
     let mean = prices.iter().sum::<f64>() / prices.len() as f64;
     let square = prices.iter().map(|p| (p - mean).powi(2)).sum::<f64>() / prices.len() as f64;
     Step {
+        times,
+        blocks,
         cleared,
         used: used as f64 / (STEADY as u64 * CAPACITY) as f64,
         variation: square.sqrt() / mean,
@@ -126,24 +150,34 @@ fn step(times: f64, seed: u64) -> Step {
 
 /// Prints what steps of demand come to.
 pub(super) fn run(args: &SimFeesArgs) -> eyre::Result<()> {
-    println!("demand steps to   cleared after   used then   price's deviation then");
-    for &times in &args.step {
+    for times in &args.step {
         eyre::ensure!(
-            (0.1..=100.0).contains(&times),
+            (0.1..=100.0).contains(times),
             "--step {times}: not between 0.1 and 100"
         );
-        let found = step(times, args.seed);
+    }
+    let steps = args.step.iter().map(|&times| step(times, args.seed));
+    print!("{}", table(&steps.collect::<Vec<_>>()));
+    Ok(())
+}
+
+/// Steps, a line for each.
+pub(super) fn table(steps: &[Step]) -> String {
+    let mut text =
+        String::from("demand steps to   cleared after   used then   price's deviation then\n");
+    for found in steps {
         let cleared = match found.cleared {
             Some(blocks) => format!("{blocks} blocks"),
             None => format!("not in {BLOCKS}"),
         };
-        println!(
-            "{times:>14}x {cleared:>15} {:>11.3} {:>22.1} %",
+        text.push_str(&format!(
+            "{:>14}x {cleared:>15} {:>11.3} {:>22.1} %\n",
+            found.times,
             found.used,
             100.0 * found.variation
-        );
+        ));
     }
-    Ok(())
+    text
 }
 
 #[cfg(test)]

@@ -1,26 +1,30 @@
 //! The report of `penstock sim overload`: one HTML page with its plots as SVG, readable without a network.
 
-use super::overload::{Runs, mean, summary};
+use super::fees;
+use super::overload::{Lines, Planned, Results, Runs, Studied, by_width, mean, summary, waits};
 use penstock_rules::scheduler::Policy;
 use penstock_sim::overload::{Report, Workload};
 use plotters::prelude::*;
-use std::collections::BTreeMap;
 
 /// Pixels of a plot.
 const SIZE: (u32, u32) = (560, 340);
-
-/// Points of one line, by its name.
-type Lines = BTreeMap<String, Vec<(f64, f64)>>;
 
 /// The page.
 ///
 /// # Errors
 /// Where a plot can't be drawn.
-pub(super) fn page(runs: &Runs) -> eyre::Result<String> {
+pub(super) fn page(
+    runs: &Runs,
+    studied: Option<&Studied>,
+    results: &Results,
+) -> eyre::Result<String> {
     let mut body = format!(
         "<h1>penstock sim overload</h1>\n<pre>{}</pre>\n",
         summary(runs)
     );
+    if let Some(studied) = studied {
+        body.push_str(&experiments(studied, results)?);
+    }
     let workloads: Vec<Workload> = {
         let mut all: Vec<Workload> = runs.keys().map(|key| key.0).collect();
         all.dedup();
@@ -45,7 +49,7 @@ pub(super) fn page(runs: &Runs) -> eyre::Result<String> {
         body.push_str(&plot(
             "included, by requests of the transaction",
             "requests",
-            ours(runs, workload, widths),
+            ours(runs, workload, by_width),
         )?);
         body.push_str(&plot(
             "included after at most so many blocks",
@@ -74,32 +78,56 @@ fn ours(runs: &Runs, workload: Workload, points: impl Fn(&[Report]) -> Vec<(f64,
         .collect()
 }
 
-/// The part of the transactions of each width that got into a block.
-fn widths(reports: &[Report]) -> Vec<(f64, f64)> {
-    let mut sums: BTreeMap<usize, (u64, u64)> = BTreeMap::new();
-    for (width, share) in reports.iter().flat_map(|r| &r.by_width) {
-        let sum = sums.entry(*width).or_default();
-        *sum = (sum.0 + share.asked, sum.1 + share.included);
+/// Experiments: their plots, and their tables.
+fn experiments(studied: &Studied, results: &Results) -> eyre::Result<String> {
+    let mut body = String::from("<h2>Experiments: one thing is varied</h2>\n");
+    for experiment in &studied.experiments {
+        for (view, lines) in experiment.plots(results) {
+            body.push_str(&plot(view.title, view.x, lines)?);
+        }
     }
-    sums.into_iter()
-        .map(|(width, (asked, included))| (width as f64, included as f64 / asked.max(1) as f64))
-        .collect()
-}
-
-/// The part of the included that waited at most so many blocks.
-fn waits(reports: &[Report]) -> Vec<(f64, f64)> {
-    let mut sums: BTreeMap<u64, u64> = BTreeMap::new();
-    for (blocks, count) in reports.iter().flat_map(|r| &r.waits) {
-        *sums.entry(*blocks).or_default() += count;
+    let blocks = |figure: fn(&fees::Taken) -> f64| -> Lines {
+        let line = |step: &fees::Step| {
+            let points = step.blocks.iter().map(figure).enumerate();
+            let points = points.map(|(n, y)| (n as f64, y)).collect();
+            (format!("to {:04.1}x", step.times), points)
+        };
+        studied.steps.iter().map(line).collect()
+    };
+    for (title, lines) in [
+        (
+            "the price over its floor, after a step of demand",
+            blocks(|b| b.price),
+        ),
+        ("used part of blocks, after a step", blocks(|b| b.used)),
+        (
+            "logarithm (10) of one and those who would pay, in blocks that they fill",
+            blocks(|b| (1.0 + b.eligible).log10()),
+        ),
+    ] {
+        body.push_str(&plot(title, "blocks", lines)?);
     }
-    let all: u64 = sums.values().sum();
-    let mut passed = 0;
-    sums.into_iter()
-        .map(|(blocks, count)| {
-            passed += count;
-            (blocks as f64, passed as f64 / all.max(1) as f64)
-        })
-        .collect()
+    let mut plans = Lines::new();
+    for Planned {
+        pending,
+        shards,
+        median,
+        most,
+    } in &studied.plans
+    {
+        for (name, time) in [("median", median), ("slowest", most)] {
+            let point = ((*pending as f64).log10(), 1e3 * time.as_secs_f64());
+            let line = format!("{shards:02} shards, {name}");
+            plans.entry(line).or_default().push(point);
+        }
+    }
+    body.push_str(&plot(
+        "milliseconds of a full plan on this machine",
+        "logarithm (10) of those who wait",
+        plans,
+    )?);
+    body.push_str(&format!("<pre>{}</pre>\n", studied.text()));
+    Ok(body)
 }
 
 /// A plot as SVG.
@@ -147,6 +175,7 @@ fn plot(title: &str, x: &str, lines: Lines) -> eyre::Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use penstock_sim::overload::Config;
 
     #[test]
     fn a_report_has_a_plot_for_each_figure_and_names_its_runs() {
@@ -164,8 +193,50 @@ mod tests {
             ((Workload::W1, 200, Policy::Value), vec![report.clone()]),
             ((Workload::W1, 100, Policy::Tip), vec![report]),
         ]);
-        let page = page(&runs).expect("it is drawn");
+        let page = page(&runs, None, &Results::none()).expect("it is drawn");
         assert_eq!(page.matches("<svg").count(), 5);
         assert!(page.contains("tip") && page.contains("0.9000") && page.contains("1.00x"));
+    }
+
+    /// The short form of all experiments, over two blocks on three shards.
+    #[test]
+    fn experiments_have_their_plots_tables_and_targets() {
+        let base = Config {
+            blocks: 2,
+            shards: 3,
+            ..Config::new(Workload::W1, Policy::Value, 200, 9)
+        };
+        let (studied, results) = Studied::all(&base, true, 1).expect("no rule is broken");
+        let page = page(&Runs::new(), Some(&studied), &results).expect("it is drawn");
+        for title in [
+            "revenue over the bound, by load",
+            "useful shard time",
+            "by tenth of the values",
+            "by requests of the transaction",
+            "by the margin",
+            "by stragglers",
+            "the longest wait with a ticket",
+            "after a step of demand",
+            "revenue of honest senders",
+            "milliseconds of a full plan",
+            "certified of its bound",
+            "by the way of the answer",
+            "fairness",
+        ] {
+            assert!(page.contains(title), "{title}");
+        }
+        let plots: Vec<&str> = page.split("<svg").skip(1).collect();
+        assert_eq!(plots.len(), 22);
+        assert!(plots.iter().all(|plot| plot.contains("<polyline")));
+        let text = studied.text();
+        // What needs ten times the capacity, or a large pool, is not in the short form; all else is said.
+        let not_run: Vec<&str> = text.lines().filter(|l| l.contains("not run")).collect();
+        assert!(
+            not_run
+                .iter()
+                .all(|l| l.contains("10x") || l.contains("a plan for")),
+            "{not_run:#?}"
+        );
+        assert!(text.contains("extra blocks at 2x, median: ours none"));
     }
 }

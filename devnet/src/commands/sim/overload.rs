@@ -1,12 +1,28 @@
 //! `penstock sim overload`: tables of revenue, waste and promises, and a report with plots.
+//!
+//! ```text
+//!  workloads x loads x policies --\
+//!                                  runs (each once, on all cores) --> tables, targets, plots
+//!  experiments -------------------/
+//! ```
 
-use super::html;
+mod curves;
+mod experiments;
+mod plans;
+mod targets;
+
+pub(super) use curves::{by_width, waits};
+pub(super) use experiments::Lines;
+pub(super) use plans::Planned;
+
+use super::{fees, html};
 use crate::cli::SimOverloadArgs;
+use experiments::Experiment;
 use eyre::WrapErr;
 use parking_lot::Mutex;
 use penstock_rules::scheduler::Policy;
 use penstock_sim::overload::{Config, Report, Workload, run as simulate, table};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
@@ -19,6 +35,131 @@ const LOADS: std::ops::RangeInclusive<f64> = 0.1..=100.0;
 /// One kind of run, over its seeds.
 pub(super) type Runs = BTreeMap<(Workload, u64, Policy), Vec<Report>>;
 
+/// All runs: by their configuration, with the first seed.
+pub(super) struct Results {
+    first_seed: u64,
+    runs: BTreeMap<Config, Vec<Report>>,
+}
+
+impl Results {
+    /// Runs each once, on all cores, and prints a line for each as it ends.
+    fn run(kinds: &BTreeSet<Config>, seeds: u64) -> eyre::Result<Self> {
+        let first_seed = kinds.first().map_or(0, |config| config.seed);
+        let each = kinds.iter().flat_map(|&kind| {
+            let seeds = kind.seed..kind.seed.saturating_add(seeds);
+            seeds.map(move |seed| Config { seed, ..kind })
+        });
+        let configs: Vec<Config> = each.collect();
+        println!("{}", table(None));
+        let (next, done) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        std::thread::scope(|scope| {
+            for _ in 0..threads.min(configs.len()) {
+                scope.spawn(|| {
+                    while let Some(config) = configs.get(next.fetch_add(1, Ordering::Relaxed)) {
+                        let result = simulate(config);
+                        if let Ok(report) = &result {
+                            println!("{}", table(Some((config, report))));
+                        }
+                        done.lock().push((*config, result));
+                    }
+                });
+            }
+        });
+        let mut runs: BTreeMap<Config, Vec<Report>> = BTreeMap::new();
+        let mut done = done.into_inner();
+        done.sort_by_key(|(config, _)| config.seed);
+        for (config, result) in done {
+            let report = result.map_err(|broken| eyre::eyre!("{config:?}: {broken}"))?;
+            let kind = Config {
+                seed: first_seed,
+                ..config
+            };
+            runs.entry(kind).or_default().push(report);
+        }
+        Ok(Self { first_seed, runs })
+    }
+
+    /// No run.
+    #[cfg(test)]
+    pub(super) const fn none() -> Self {
+        Self {
+            first_seed: 0,
+            runs: BTreeMap::new(),
+        }
+    }
+
+    /// Those of one kind, whatever its seed; none where there are none.
+    fn find(&self, config: &Config) -> Option<&[Report]> {
+        let kind = Config {
+            seed: self.first_seed,
+            ..*config
+        };
+        self.runs.get(&kind).map(Vec::as_slice)
+    }
+
+    /// The same where there must be some.
+    fn of(&self, config: &Config) -> &[Report] {
+        self.find(config).unwrap_or(&[])
+    }
+}
+
+/// What experiments came to.
+pub(super) struct Studied {
+    pub(super) experiments: Vec<Experiment>,
+    pub(super) steps: Vec<fees::Step>,
+    pub(super) plans: Vec<Planned>,
+    tables: String,
+    targets: String,
+}
+
+/// Steps of demand that are shown, in multiples of a block's capacity.
+const STEPS: [f64; 4] = [2.0, 5.0, 10.0, 30.0];
+
+impl Studied {
+    /// All experiments, by themselves.
+    #[cfg(test)]
+    pub(super) fn all(base: &Config, short: bool, seeds: u64) -> eyre::Result<(Self, Results)> {
+        let experiments = experiments::all(base, short);
+        let kinds = experiments.iter().flat_map(Experiment::configs).collect();
+        let results = Results::run(&kinds, seeds)?;
+        let studied = Self::new(base, experiments, &results, short);
+        Ok((studied, results))
+    }
+
+    fn new(base: &Config, experiments: Vec<Experiment>, results: &Results, short: bool) -> Self {
+        let steps = STEPS.map(|times| fees::step(times, base.seed)).to_vec();
+        let plans = plans::measure(short);
+        let tables = experiments.iter().map(|one| one.tables(results)).collect();
+        // The third is what is wanted something of.
+        let targets = targets::table(base, results, &steps[2], &plans);
+        Self {
+            experiments,
+            steps,
+            plans,
+            tables,
+            targets,
+        }
+    }
+
+    /// Tables of the experiments, and what was wanted.
+    pub(super) fn text(&self) -> String {
+        let mut text = self.tables.clone();
+        text.push_str("\nfull plans on this machine, median and slowest\n");
+        for plan in &self.plans {
+            text.push_str(&format!(
+                "{:>9} pending on {:>2} shards {:>9.1?} {:>9.1?}\n",
+                plan.pending, plan.shards, plan.median, plan.most
+            ));
+        }
+        text.push('\n');
+        text.push_str(&fees::table(&self.steps));
+        text.push('\n');
+        text.push_str(&self.targets);
+        text
+    }
+}
+
 /// Simulates overload.
 ///
 /// # Errors
@@ -26,34 +167,32 @@ pub(super) type Runs = BTreeMap<(Workload, u64, Policy), Vec<Report>>;
 pub(super) fn run(args: &SimOverloadArgs) -> eyre::Result<()> {
     let start = Instant::now();
     let configs = configs(args)?;
-    println!("{}", table(None));
-    let (next, done) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    std::thread::scope(|scope| {
-        for _ in 0..threads.min(configs.len()) {
-            scope.spawn(|| {
-                while let Some(config) = configs.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let result = simulate(config);
-                    if let Ok(report) = &result {
-                        println!("{}", table(Some((config, report))));
-                    }
-                    done.lock().push((*config, result));
-                }
-            });
-        }
-    });
+    let base = Config {
+        blocks: configs.first().map_or(args.blocks, |config| config.blocks),
+        shards: args.shards,
+        ..Config::new(Workload::W1, Policy::Value, 200, args.seed)
+    };
+    // Where all is asked for, single things are varied too.
+    let experiments = match args.workload {
+        None => experiments::all(&base, args.short),
+        Some(_) => Vec::new(),
+    };
+    let more = experiments.iter().flat_map(Experiment::configs);
+    let kinds: BTreeSet<Config> = configs.iter().copied().chain(more).collect();
+    let results = Results::run(&kinds, args.seeds)?;
     let mut runs = Runs::new();
-    let mut done = done.into_inner();
-    done.sort_by_key(|(config, _)| config.seed);
-    for (config, result) in done {
-        let report = result.map_err(|broken| eyre::eyre!("{config:?}: {broken}"))?;
-        runs.entry((config.workload, config.load_percent, config.policy))
-            .or_default()
-            .push(report);
+    for config in &configs {
+        let kind = (config.workload, config.load_percent, config.policy);
+        runs.insert(kind, results.of(config).to_vec());
     }
     println!("\n{}", summary(&runs));
+    let studied =
+        (!experiments.is_empty()).then(|| Studied::new(&base, experiments, &results, args.short));
+    if let Some(studied) = &studied {
+        println!("{}", studied.text());
+    }
     if let Some(file) = &args.html {
-        let page = html::page(&runs)?;
+        let page = html::page(&runs, studied.as_ref(), &results)?;
         std::fs::write(file, page).wrap_err_with(|| format!("--html {}", file.display()))?;
         println!("report: {}", file.display());
     }
@@ -61,6 +200,7 @@ pub(super) fn run(args: &SimOverloadArgs) -> eyre::Result<()> {
     Ok(())
 }
 
+/// The runs of all workloads, loads and policies that are asked for, each with the first seed.
 fn configs(args: &SimOverloadArgs) -> eyre::Result<Vec<Config>> {
     let workloads = match &args.workload {
         None => Workload::ALL.to_vec(),
@@ -90,15 +230,13 @@ fn configs(args: &SimOverloadArgs) -> eyre::Result<Vec<Config>> {
     for &workload in &workloads {
         for &load in &loads {
             for &policy in &policies {
-                for seed in args.seed..args.seed.saturating_add(args.seeds) {
-                    let mut config = Config::new(workload, policy, load, seed);
-                    config.blocks = blocks;
-                    config.shards = args.shards;
-                    if let Some(stragglers) = args.stragglers {
-                        config.stragglers_in_million = stragglers;
-                    }
-                    configs.push(config);
+                let mut config = Config::new(workload, policy, load, args.seed);
+                config.blocks = blocks;
+                config.shards = args.shards;
+                if let Some(stragglers) = args.stragglers {
+                    config.stragglers_in_million = stragglers;
                 }
+                configs.push(config);
             }
         }
     }
