@@ -1,7 +1,8 @@
 //! Mutated models through importer and planner, and on through the CPU: no panic, and no memory beyond the limits.
 //!
 //! Every run has the same cases. `PENSTOCK_FUZZ_SECONDS=3600` goes on from them with other seeds for so long on the
-//! processor, and prints how many cases there were, the slowest, and the most memory.
+//! processor, and prints how many cases there were, the slowest, and the most memory. `PENSTOCK_FUZZ_FROM=17` begins with
+//! that seed.
 
 use peak_alloc::PeakAlloc;
 use penstock_shaders::verify::Case;
@@ -171,16 +172,16 @@ fn spent(start: Instant) -> Duration {
 fn fuzz(files: &[Vec<u8>]) {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let limits = limits();
-    let seconds = std::env::var("PENSTOCK_FUZZ_SECONDS")
-        .ok()
-        .and_then(|s| s.parse().ok());
+    let asked = |name| std::env::var(name).ok().and_then(|s| s.parse().ok());
+    let seconds: Option<u64> = asked("PENSTOCK_FUZZ_SECONDS");
     let start = Instant::now();
     let (mut loaded, mut slowest, mut peak) = (0u64, Duration::ZERO, 0);
     let mut broken = Vec::new();
-    let mut seed = 1u64;
+    let first = asked("PENSTOCK_FUZZ_FROM").unwrap_or(1);
+    let mut seed = first;
     loop {
         let more = seconds.is_some_and(|s| spent(start) < Duration::from_secs(s));
-        if seed > CASES && !more {
+        if seed - first >= CASES && !more {
             break;
         }
         let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
@@ -197,8 +198,14 @@ fn fuzz(files: &[Vec<u8>]) {
                 broken.push(seed);
             }
         }
-        let took = begun.elapsed();
+        let mut took = begun.elapsed();
         let used = ALLOCATOR.peak_usage().saturating_sub(before);
+        if took > slowest {
+            // It may have waited for a processor, and does not wait again.
+            let again = Instant::now();
+            let _ = catch_unwind(AssertUnwindSafe(|| case(&file, &limits)));
+            took = took.min(again.elapsed());
+        }
         if took > slowest {
             slowest = took;
             println!("seed {seed}: {took:?}");
@@ -209,7 +216,7 @@ fn fuzz(files: &[Vec<u8>]) {
     }
     println!(
         "{} cases, {loaded} loaded, slowest {slowest:?}, most memory {peak} bytes, in {:?}",
-        seed - 1,
+        seed - first,
         start.elapsed()
     );
     assert!(broken.is_empty(), "seeds that panicked: {broken:?}");
