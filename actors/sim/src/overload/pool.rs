@@ -2,14 +2,14 @@
 
 use super::demand::{self, BATCH_MAX, Demand, Model};
 use super::fleet::{model_hash, residency, shard_id};
-use super::world::{PAID, request_key};
+use super::world::{PAID, request};
 use super::{SLOT, Workload};
 use crate::Random;
-use alloy_primitives::{Address, B256, Bytes};
+use alloy_primitives::{Address, B256};
 use penstock_rules::Machine;
-use penstock_rules::ids::{Epoch, Height, Igas, Micros};
-use penstock_rules::message::{Class, Gang, GangRequest, ShardHello, Withdraw};
-use penstock_rules::request::{ENGINE_VERSION, Mode};
+use penstock_rules::ids::{Epoch, Height, Micros};
+use penstock_rules::message::{Class, Gang, ShardHello, Withdraw};
+use penstock_rules::request::ENGINE_VERSION;
 use penstock_rules::scheduler::limits::REPLAN_MAX;
 use penstock_rules::scheduler::{Config, Event, Included, Scheduler, Slot};
 use std::collections::VecDeque;
@@ -114,17 +114,7 @@ impl Pool {
             igas: PAID,
             keys: Vec::new(),
         }));
-        let request = |&key: &u32| {
-            let model = self.demand.keys[key as usize];
-            GangRequest {
-                key: request_key(key),
-                model: model_hash(model),
-                mode: Mode::Vanilla,
-                input: Bytes::new(),
-                igas: Igas(self.models[usize::from(model)].igas()),
-                certain: true,
-            }
-        };
+        let request = |&key: &u32| request(key, self.demand.keys[key as usize], &self.models);
         let gang = Gang {
             id,
             sender,

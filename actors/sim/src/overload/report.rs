@@ -227,12 +227,50 @@ pub fn table(run: Option<(&Config, &Report)>) -> String {
         share((report.below * 100_000 / report.bound.max(1)) as u64),
         share(report.least_cost * 100_000 / report.useful.max(1)),
     );
-    line
+    line + &varied(config)
+}
+
+/// What is other in a run than in every run of its workload.
+fn varied(config: &Config) -> String {
+    let usual = Config::new(
+        config.workload,
+        config.policy,
+        config.load_percent,
+        config.seed,
+    );
+    let (is, was) = (&config.tuning, &usual.tuning);
+    let numbers = [
+        ("margin", is.margin_sigmas, was.margin_sigmas),
+        ("tickets %", is.ticket_percent, was.ticket_percent),
+        ("ticket blocks", is.ticket_blocks, was.ticket_blocks),
+        ("doubling %", is.hedge_percent, was.hedge_percent),
+        (
+            "stragglers",
+            config.stragglers_in_million.into(),
+            usual.stragglers_in_million.into(),
+        ),
+        (
+            "attackers",
+            config.attackers_in_million.into(),
+            usual.attackers_in_million.into(),
+        ),
+    ];
+    let mut text: String = numbers
+        .into_iter()
+        .filter(|(_, is, was)| is != was)
+        .map(|(name, is, _)| format!("  {name} {is}"))
+        .collect();
+    if config.delivery != usual.delivery {
+        text += &format!("  {:?}", config.delivery);
+    }
+    text
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::overload::{Delivery, Workload};
+    use penstock_rules::scheduler::Policy;
 
     #[test]
     fn tenths_go_by_value() {
@@ -247,6 +285,18 @@ mod tests {
                 .all(|tenth| tenth.waits.is_empty())
         );
         assert_eq!(report.tenths[9].waits, BTreeMap::from([(18, 1), (19, 1)]));
+    }
+
+    #[test]
+    fn a_line_says_what_is_varied() {
+        let mut config = Config::new(Workload::W9, Policy::Value, 200, 3);
+        assert_eq!(varied(&config), "");
+        config.tuning.margin_sigmas = 0;
+        config.attackers_in_million = 400_000;
+        config.delivery = Delivery::Oracle;
+        assert_eq!(varied(&config), "  margin 0  attackers 400000  Oracle");
+        let line = table(Some((&config, &Report::default())));
+        assert!(line.ends_with("  Oracle"), "{line}");
     }
 
     /// One when all get the same part, and one of n when a single one gets anything.

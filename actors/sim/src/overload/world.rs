@@ -8,11 +8,12 @@ use super::fleet::{Running, Worker, model_hash, residency, shard_id};
 use super::report::Report;
 use super::{Config, SLOT, Workload};
 use crate::{Agenda, Random};
-use alloy_primitives::{Address, B256};
+use alloy_primitives::{Address, B256, Bytes};
 use penstock_rules::Machine;
 use penstock_rules::ids::{Epoch, Height, Igas, Micros, RequestKey};
-use penstock_rules::message::Prefetch;
+use penstock_rules::message::{GangRequest, Prefetch};
 use penstock_rules::producer::BUILD_LEAD_MAX;
+use penstock_rules::request::Mode;
 use penstock_rules::scheduler::{self, Decision, Effect, Event, Scheduler, Slot};
 use penstock_rules::shard::{self, BatchId, HEARTBEAT};
 use std::collections::{BTreeMap, BTreeSet};
@@ -369,8 +370,20 @@ impl World {
     }
 }
 
+/// What a gang asks for by a key's number and its model's.
+pub(super) fn request(key: u32, model: u8, models: &[Model]) -> GangRequest {
+    GangRequest {
+        key: request_key(key),
+        model: model_hash(model),
+        mode: Mode::Vanilla,
+        input: Bytes::new(),
+        igas: Igas(models[usize::from(model)].igas()),
+        certain: true,
+    }
+}
+
 /// A key of 32 bytes that differ, with its number at the end.
-pub(super) fn request_key(n: u32) -> RequestKey {
+fn request_key(n: u32) -> RequestKey {
     let mut random = Random::new(u64::from(n)).fork(77);
     let mut key = B256::ZERO;
     for word in key.0.chunks_mut(8) {

@@ -2,12 +2,10 @@
 
 use super::super::SLOT;
 use super::super::demand::Intent;
-use super::super::fleet::model_hash;
-use super::{Happens, Key, Live, PAID, SETTLE, STALE_IN_MILLION, World, request_key};
-use alloy_primitives::{Address, B256, Bytes};
+use super::{Happens, Key, Live, PAID, SETTLE, STALE_IN_MILLION, World, request, request_key};
+use alloy_primitives::{Address, B256};
 use penstock_rules::ids::{Igas, Micros};
-use penstock_rules::message::{Class, Gang, GangRequest, Withdraw};
-use penstock_rules::request::Mode;
+use penstock_rules::message::{Class, Gang, Withdraw};
 use penstock_rules::scheduler::{Event, Included};
 use std::collections::BTreeSet;
 
@@ -93,17 +91,7 @@ impl World {
         let Some(live) = self.live.get(&n) else {
             return Ok(());
         };
-        let request = |&key: &u32| {
-            let model = self.keys[key as usize].model;
-            GangRequest {
-                key: request_key(key),
-                model: model_hash(model),
-                mode: Mode::Vanilla,
-                input: Bytes::new(),
-                igas: Igas(self.models[usize::from(model)].igas()),
-                certain: true,
-            }
-        };
+        let request = |&key: &u32| request(key, self.keys[key as usize].model, &self.models);
         let gang = Gang {
             id: live.id,
             sender: self.address(live),
