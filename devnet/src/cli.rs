@@ -110,7 +110,7 @@ pub struct SimOverloadArgs {
     #[arg(long, value_delimiter = ',', value_name = "POLICY,...", default_values_t = ["value", "fifo", "tip", "queue", "density", "edf"].map(String::from))]
     pub policy: Vec<String>,
     /// Runs of each: this many seeds.
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
     pub seeds: u64,
     /// The first seed.
     #[arg(long, default_value_t = 0)]

@@ -303,24 +303,12 @@ fn tested(selector: Option<&str>, floats: Option<Floats>) -> Result<Tested, GpuE
         None => floats_allowed(device.report(), std::env::var(FLOATS).ok().as_deref())?,
     };
     device.set_floats(floats);
-    match selftest::run(&mut device) {
-        Err(GpuError::WrongBits {
-            what,
-            found,
-            expect,
-            adapter,
-        }) if device.floats() == Floats::Native => {
-            warn!(
-                adapter,
-                what,
-                found = format!("{found:#010x}"),
-                expect = format!("{expect:#010x}"),
-                "the device's floats are not used"
-            );
-            device.set_floats(Floats::Soft);
-            selftest::run(&mut device)?;
-        }
-        result => result?,
+    let passed = selftest::run(&mut device);
+    if device.floats() == Floats::Soft {
+        passed?;
+    } else if !right(passed, "the device's floats are not used")? {
+        device.set_floats(Floats::Soft);
+        selftest::run(&mut device)?;
     }
     // The self-test had some programs compiled and some interpreted; from here on as many as there is room for are compiled.
     device.programs_max = programs::PROGRAMS_MAX;
@@ -337,6 +325,28 @@ fn tested(selector: Option<&str>, floats: Option<Floats>) -> Result<Tested, GpuE
     Ok(Tested(device))
 }
 
+/// Whether a test found the right bits; where it did not, the log says so, and what follows.
+fn right(tested: Result<(), GpuError>, follows: &str) -> Result<bool, GpuError> {
+    match tested {
+        Err(GpuError::WrongBits {
+            what,
+            found,
+            expect,
+            adapter,
+        }) => {
+            warn!(
+                adapter,
+                what,
+                found = format!("{found:#010x}"),
+                expect = format!("{expect:#010x}"),
+                "{follows}"
+            );
+            Ok(false)
+        }
+        result => result.map(|()| true),
+    }
+}
+
 /// Finds the schedules of a device that passed its test without broadcasts: software adapters broadcast from the start. It
 /// computes without them where their kernels do not pass `test`.
 fn find_schedules(
@@ -346,23 +356,8 @@ fn find_schedules(
     if device.subgroup.is_some() {
         let plain = device.table;
         device.table = Table::all(Schedule::Broadcast).with_subgroup(device.subgroup);
-        match test(device) {
-            Err(GpuError::WrongBits {
-                what,
-                found,
-                expect,
-                adapter,
-            }) => {
-                warn!(
-                    adapter,
-                    what,
-                    found = format!("{found:#010x}"),
-                    expect = format!("{expect:#010x}"),
-                    "kernels with broadcasts are not used"
-                );
-                (device.table, device.subgroup) = (plain, None);
-            }
-            result => result?,
+        if !right(test(device), "kernels with broadcasts are not used")? {
+            (device.table, device.subgroup) = (plain, None);
         }
         device.programs_max = programs::PROGRAMS_MAX;
     }

@@ -212,8 +212,8 @@ pub struct Config {
     pub policy: Policy,
     /// Whether each full plan's digest goes to the decision log: it costs about as much as the plan.
     pub decision_log: DecisionLog,
-    /// What experiments vary.
-    #[serde(default)]
+    /// What experiments vary. A decision log is of the default: no network has another.
+    #[serde(skip)]
     pub tuning: Tuning,
 }
 

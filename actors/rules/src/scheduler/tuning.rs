@@ -1,10 +1,9 @@
 //! Numbers of the policy that experiments vary, one at a time. A network runs with those of [`super::limits`].
 
 use super::limits::{HEDGE_PERCENT, MARGIN_SIGMAS, TICKET_BLOCKS, TICKET_PERCENT};
-use serde::{Deserialize, Serialize};
 
 /// See the module.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Tuning {
     /// [`MARGIN_SIGMAS`].
     pub margin_sigmas: u64,

@@ -23,6 +23,9 @@ use parking_lot::Mutex;
 use penstock_rules::scheduler::Policy;
 use penstock_sim::overload::{Config, Report, Workload, run as simulate, table};
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::Write;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
@@ -46,7 +49,7 @@ impl Results {
     fn run(kinds: &BTreeSet<Config>, seeds: u64) -> eyre::Result<Self> {
         let first_seed = kinds.first().map_or(0, |config| config.seed);
         let each = kinds.iter().flat_map(|&kind| {
-            let seeds = kind.seed..kind.seed.saturating_add(seeds);
+            let seeds = kind.seed..kind.seed + seeds;
             seeds.map(move |seed| Config { seed, ..kind })
         });
         let configs: Vec<Config> = each.collect();
@@ -131,8 +134,7 @@ impl Studied {
         let steps = STEPS.map(|times| fees::step(times, base.seed)).to_vec();
         let plans = plans::measure(short);
         let tables = experiments.iter().map(|one| one.tables(results)).collect();
-        // The third is what is wanted something of.
-        let targets = targets::table(base, results, &steps[2], &plans);
+        let targets = targets::table(base, results, &steps, &plans);
         Self {
             experiments,
             steps,
@@ -167,6 +169,10 @@ impl Studied {
 pub(super) fn run(args: &SimOverloadArgs) -> eyre::Result<()> {
     let start = Instant::now();
     let configs = configs(args)?;
+    // What can't be written is said before minutes of simulation, not after.
+    let open =
+        |path: &PathBuf| File::create(path).wrap_err_with(|| format!("--html {}", path.display()));
+    let report = args.html.as_ref().map(open).transpose()?;
     let base = Config {
         blocks: configs.first().map_or(args.blocks, |config| config.blocks),
         shards: args.shards,
@@ -191,10 +197,11 @@ pub(super) fn run(args: &SimOverloadArgs) -> eyre::Result<()> {
     if let Some(studied) = &studied {
         println!("{}", studied.text());
     }
-    if let Some(file) = &args.html {
+    if let Some((path, mut file)) = args.html.as_ref().zip(report) {
         let page = html::page(&runs, studied.as_ref(), &results)?;
-        std::fs::write(file, page).wrap_err_with(|| format!("--html {}", file.display()))?;
-        println!("report: {}", file.display());
+        let written = file.write_all(page.as_bytes());
+        written.wrap_err_with(|| format!("--html {}", path.display()))?;
+        println!("report: {}", path.display());
     }
     println!("{:.1} s", start.elapsed().as_secs_f64());
     Ok(())
@@ -221,6 +228,12 @@ fn configs(args: &SimOverloadArgs) -> eyre::Result<Vec<Config>> {
     if args.short {
         (blocks, loads) = (SHORT.0, SHORT.1.to_vec());
     }
+    eyre::ensure!(
+        args.seed.checked_add(args.seeds).is_some(),
+        "--seed {} --seeds {}: beyond the greatest seed",
+        args.seed,
+        args.seeds
+    );
     eyre::ensure!(
         args.shards > 2 || !workloads.contains(&Workload::W10),
         "--shards {}: in W10 the third one dies",

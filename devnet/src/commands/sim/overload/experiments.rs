@@ -170,7 +170,7 @@ fn named_load(load: u64) -> String {
     format!("{:04.1}x", load as f64 / 100.0)
 }
 
-/// Section 3 of what the policy was chosen by: revenue by load, and what became of the shards' time.
+/// Revenue by load and policy, and what became of the shards' time.
 fn policies(base: &Config, loads: &[u64], short: bool) -> Experiment {
     let mut points = Vec::new();
     for policy in Policy::ALL {

@@ -23,7 +23,7 @@ const LOADS: [u64; 7] = [50, 100, 150, 200, 500, 1_000, 2_000];
 pub(super) fn table(
     base: &Config,
     results: &Results,
-    fees: &fees::Step,
+    steps: &[fees::Step],
     plans: &[Planned],
 ) -> String {
     let mut lines = Vec::new();
@@ -85,7 +85,7 @@ pub(super) fn table(
         wanted: "no ticket late".into(),
         found: (all > 0).then(|| (format!("{late} of {all}"), late == 0)),
     });
-    lines.push(step(fees));
+    lines.extend(steps.iter().find(|step| step.times == 10.0).map(step));
     let honest = |share: u32| {
         revenue(Config {
             workload: Workload::W9,
