@@ -109,6 +109,7 @@ impl Scheduler {
             }
             return;
         }
+        entry.elsewhere |= lease.is_none();
         entry.answers.insert(shard, answer);
         let agree = entry
             .answers

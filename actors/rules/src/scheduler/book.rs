@@ -31,10 +31,23 @@ pub(super) struct Entry {
     pub(super) failed: u128,
     /// One more copy than needed may be under way.
     pub(super) hedged: bool,
-    /// Whose certificate it is charged to, with microseconds, until it is handed out.
-    pub(super) charged: Option<(B256, u64)>,
+    /// What the certificate has of it.
+    pub(super) charged: Option<Charge>,
+    /// Some answer came from a shard that this scheduler had not given it to, or not any more.
+    pub(super) elsewhere: bool,
     /// It was settled, and a later answer differs: it runs again to tell who lied.
     pub(super) judged: bool,
+}
+
+/// A request's least time in the certificate: that of who asked for it first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Charge {
+    /// The gang.
+    pub(super) whose: B256,
+    /// Microseconds, of all copies that are needed.
+    pub(super) time: u64,
+    /// It was handed out.
+    pub(super) begun: bool,
 }
 
 impl Entry {
@@ -209,6 +222,7 @@ impl Scheduler {
             failed: 0,
             hedged: false,
             charged: None,
+            elsewhere: false,
             judged: false,
         };
         let state = KeyState {
@@ -238,10 +252,14 @@ impl Scheduler {
         if entry.waiters.is_empty() && entry.leases.is_empty() && entry.answers.is_empty() {
             let model = self.problem.keys[slot as usize].model as usize;
             let least = self.least.get(model).copied().unwrap_or(0);
-            entry.charged = Some((id, least.saturating_mul(u64::from(entry.quorum))));
+            entry.charged = Some(Charge {
+                whose: id,
+                time: least.saturating_mul(u64::from(entry.quorum)),
+                begun: false,
+            });
         }
         match entry.charged {
-            Some((whose, time)) if whose == id => time,
+            Some(charge) if charge.whose == id && !charge.begun => charge.time,
             _ => 0,
         }
     }
@@ -528,6 +546,11 @@ impl Scheduler {
         };
         let waiters = std::mem::take(&mut entry.waiters);
         let leases = std::mem::take(&mut entry.leases);
+        if entry.elsewhere
+            && let Some(Charge { whose, time, .. }) = entry.charged
+        {
+            self.certificate.elsewhere(whose, time);
+        }
         self.free_key(slot);
         for gang in waiters {
             let needs = &mut self.problem.gangs[gang as usize].needs;

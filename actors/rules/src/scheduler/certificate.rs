@@ -15,10 +15,12 @@
 //! What is counted is always to the bound's favour, so that it stays one:
 //! - a candidate of any part of the window counts with its whole value;
 //! - work that was handed out before the window began costs nothing in it;
+//! - nor does what was computed for another scheduler, or was handed out by nobody that is known of here;
 //! - a request that several wait for is charged to who asked first, once;
 //! - a model costs its share of a full batch on its fastest shard, and nothing before batches of several sizes told how
 //!   much that is;
-//! - any model could be on any shard, and each shard that lived at any moment of a block gave its whole time.
+//! - any model could be on any shard, and each shard that lived or had work at any moment of a block gave its whole
+//!   time.
 
 use super::policy::{DENSITY_BITS, density, fixed};
 use crate::ids::{Height, Micros};
@@ -61,9 +63,13 @@ struct Candidate {
     value: u128,
     /// Microseconds that it takes at least, but for what was handed out before the window.
     time: u64,
+    /// Microseconds of it that were handed out within the window.
+    begun: u64,
     round: u32,
     /// The block during which it left, if it did.
     left: Option<u64>,
+    /// It left into a block.
+    included: bool,
 }
 
 /// A block's part of a window.
@@ -106,12 +112,51 @@ impl Window {
     }
 }
 
+/// All candidates, summed up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Books {
+    /// Wei of those that take no time any more: no price is too high for them.
+    free: u128,
+    /// The others, by the step of their value per time.
+    table: Vec<Sum>,
+}
+
+impl Default for Books {
+    fn default() -> Self {
+        Self {
+            free: 0,
+            table: vec![Sum::default(); STEPS],
+        }
+    }
+}
+
+impl Books {
+    fn add(&mut self, known: &Candidate) {
+        if known.time == 0 {
+            self.free += known.value;
+            return;
+        }
+        let sum = &mut self.table[step(known.value, known.time)];
+        sum.value += known.value;
+        sum.time += u128::from(known.time);
+    }
+
+    fn take(&mut self, known: &Candidate) {
+        if known.time == 0 {
+            self.free -= known.value;
+            return;
+        }
+        let sum = &mut self.table[step(known.value, known.time)];
+        sum.value -= known.value;
+        sum.time -= u128::from(known.time);
+    }
+}
+
 /// The books from which each block's window is certified.
 #[derive(Clone, Debug)]
 pub(crate) struct Certificate {
     candidates: BTreeMap<B256, Candidate>,
-    /// By density's step.
-    table: Vec<Sum>,
+    books: Books,
     /// Closed blocks, and at the end the one that is being built.
     blocks: VecDeque<Block>,
     /// Number of the block that is being built: counts, whatever heights do.
@@ -125,7 +170,7 @@ impl Default for Certificate {
     fn default() -> Self {
         Self {
             candidates: BTreeMap::new(),
-            table: vec![Sum::default(); STEPS],
+            books: Books::default(),
             blocks: VecDeque::from([Block::default()]),
             number: 0,
             since: None,
@@ -160,6 +205,10 @@ impl Certificate {
     pub(crate) fn asked(&mut self, id: B256, value: u128, round: u32, time: u64) {
         let value = value.min(VALUE_MAX);
         let before = self.candidates.get(&id).copied();
+        if before.is_some_and(|known| known.included) {
+            // A message that was overtaken by the block.
+            return;
+        }
         let what = match before {
             Some(known) if known.left.is_none() && round > known.round => Asked::More,
             _ => Asked::Anew,
@@ -176,8 +225,10 @@ impl Certificate {
             Candidate {
                 value,
                 time,
+                begun: before.map_or(0, |known| known.begun),
                 round,
                 left: None,
+                included: false,
             },
         );
     }
@@ -188,14 +239,48 @@ impl Certificate {
             && let Some(block) = self.blocks.back_mut()
         {
             block.begun.push((id, time));
+            if let Some(known) = self.candidates.get_mut(&id) {
+                known.begun = known.begun.saturating_add(time);
+            }
+        }
+    }
+
+    /// Some of a transaction's work was done by a shard that nobody here had given it to, or had given it up: by the
+    /// word of another scheduler, before this one led or after.
+    pub(crate) fn elsewhere(&mut self, id: B256, time: u64) {
+        if let Some(&known) = self.candidates.get(&id) {
+            self.take(known);
+            let time = known.time.saturating_sub(time);
+            let begun = known.begun.min(time);
+            self.put(
+                id,
+                Candidate {
+                    time,
+                    begun,
+                    ..known
+                },
+            );
         }
     }
 
     /// A transaction is in a block.
     pub(crate) fn included(&mut self, id: B256) {
-        let known = self.candidates.get(&id).filter(|c| c.left.is_none());
-        if let (Some(known), Some(block)) = (known, self.blocks.back_mut()) {
+        let known = self.candidates.get(&id).copied();
+        if let (Some(known), Some(block)) =
+            (known.filter(|c| c.left.is_none()), self.blocks.back_mut())
+        {
             block.included += known.value;
+            // It is all computed. What of it was not handed out here took no time that is counted here.
+            let time = known.time.min(known.begun);
+            self.take(known);
+            self.put(
+                id,
+                Candidate {
+                    time,
+                    included: true,
+                    ..known
+                },
+            );
         }
         self.left(id);
     }
@@ -211,16 +296,16 @@ impl Certificate {
         }
     }
 
-    /// So many shards live now.
-    pub(crate) fn shards(&mut self, live: u64) {
-        self.shards_most = self.shards_most.max(live);
+    /// So many shards live now, or have work.
+    pub(crate) fn shards(&mut self, busy: u64) {
+        self.shards_most = self.shards_most.max(busy);
     }
 
     /// The block of this height is there. What comes from now on counts for the next.
-    pub(crate) fn block(&mut self, now: Micros, height: Height, live: u64) {
+    pub(crate) fn block(&mut self, now: Micros, height: Height, busy: u64) {
         let Some(since) = self.since.replace(now) else {
             // It is not known how long this one was built: it is in no window.
-            self.shards_most = live;
+            self.shards_most = busy;
             self.number += 1;
             self.blocks.push_back(Block::default());
             self.forget();
@@ -229,9 +314,9 @@ impl Certificate {
         if let Some(block) = self.blocks.back_mut() {
             block.height = height;
             block.capacity =
-                u128::from(now.saturating_sub(since).0) * u128::from(self.shards_most.max(live));
+                u128::from(now.saturating_sub(since).0) * u128::from(self.shards_most.max(busy));
         }
-        self.shards_most = live;
+        self.shards_most = busy;
         self.last = self.certify();
         self.number += 1;
         self.blocks.push_back(Block::default());
@@ -251,7 +336,7 @@ impl Certificate {
         let capacity = sum(|block| block.capacity);
         let (mut bound, mut price) = (u128::MAX, 0);
         let mut above = Sum::default();
-        for (step, sum) in self.table.iter().enumerate().rev() {
+        for (step, sum) in self.books.table.iter().enumerate().rev() {
             above.value += sum.value;
             above.time += sum.time;
             if sum.value == 0 && step > 0 {
@@ -267,7 +352,7 @@ impl Certificate {
             // At the lower edge of its step nobody in it is worth less than its time costs.
             let cost = down.saturating_mul(above.time) >> bits;
             let worth = above.value.saturating_sub(cost);
-            let dual = (paid >> bits) + u128::from(paid > 0) + worth;
+            let dual = (paid >> bits) + u128::from(paid > 0) + self.books.free + worth;
             if dual < bound {
                 (bound, price) = (dual, edge >> DENSITY_BITS);
             }
@@ -298,34 +383,36 @@ impl Certificate {
         for (id, time) in block.begun {
             if let Some(&known) = self.candidates.get(&id) {
                 self.take(known);
+                let begun = known.begun.saturating_sub(time);
                 let time = known.time.saturating_sub(time);
-                self.put(id, Candidate { time, ..known });
+                self.put(
+                    id,
+                    Candidate {
+                        time,
+                        begun,
+                        ..known
+                    },
+                );
             }
         }
     }
 
     fn take(&mut self, known: Candidate) {
-        let sum = &mut self.table[step(known.value, known.time)];
-        sum.value -= known.value;
-        sum.time -= u128::from(known.time);
+        self.books.take(&known);
     }
 
     fn put(&mut self, id: B256, known: Candidate) {
-        let sum = &mut self.table[step(known.value, known.time)];
-        sum.value += known.value;
-        sum.time += u128::from(known.time);
+        self.books.add(&known);
         self.candidates.insert(id, known);
     }
 
-    /// Whether the table is the sum of the candidates, and the last window within its bound (I16).
+    /// Whether the books are the sum of the candidates (I16).
     pub(crate) fn is_sound(&self) -> bool {
-        let mut table = vec![Sum::default(); STEPS];
+        let mut books = Books::default();
         for known in self.candidates.values() {
-            let sum = &mut table[step(known.value, known.time)];
-            sum.value += known.value;
-            sum.time += u128::from(known.time);
+            books.add(known);
         }
-        table == self.table
+        books == self.books
     }
 }
 

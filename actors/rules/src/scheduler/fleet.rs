@@ -175,12 +175,15 @@ impl Scheduler {
                 self.urgent = true;
             }
         }
-        self.certificate.shards(self.live_count());
+        self.certificate.shards(self.busy_count());
     }
 
-    /// Shards that may be given work.
-    pub(super) fn live_count(&self) -> u64 {
-        self.problem.shards.iter().filter(|s| s.live).count() as u64
+    /// Shards that may be given work, or have some: one that drains ends what it has.
+    pub(super) fn busy_count(&self) -> u64 {
+        let shards = self.problem.shards.iter().zip(&self.members);
+        shards
+            .filter(|(lane, member)| lane.live || !member.leases.is_empty())
+            .count() as u64
     }
 
     /// When what is under way will be done, as it looks now: each shard works on one lease after the other, and the

@@ -123,8 +123,10 @@ impl Scheduler {
         };
         for &key in &taken {
             let entry = self.entries[key as usize].as_mut();
-            if let Some((whose, time)) = entry.and_then(|entry| entry.charged.take()) {
-                self.certificate.begun(whose, time);
+            if let Some(charge) = entry.and_then(|entry| entry.charged.as_mut())
+                && !std::mem::replace(&mut charge.begun, true)
+            {
+                self.certificate.begun(charge.whose, charge.time);
             }
         }
         self.next_lease += 1;

@@ -157,7 +157,7 @@ impl Scheduler {
             self.next_slot();
         }
         if before < slot.height {
-            self.certificate.block(now, slot.height, self.live_count());
+            self.certificate.block(now, slot.height, self.busy_count());
         }
         self.broken_promises(now, slot.height, effects);
         self.late_tickets(before, slot.height);
@@ -356,6 +356,9 @@ impl Scheduler {
         let key = settled.key;
         self.cache.insert(settled.clone());
         if let Some(&slot) = self.by_key.get(&key) {
+            if let Some(entry) = &mut self.entries[slot as usize] {
+                entry.elsewhere = true;
+            }
             effects.push(Effect::Resend(settled));
             self.satisfy(slot, effects);
         }

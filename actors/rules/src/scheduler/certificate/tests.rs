@@ -165,6 +165,75 @@ fn who_left_is_a_candidate_until_the_window_has_passed_and_then_forgotten() {
     assert!(certificate.candidates.is_empty());
 }
 
+/// A scheduler that follows, or has just come to lead, hears of blocks whose work others gave out.
+#[test]
+fn what_nobody_here_handed_out_costs_nothing() {
+    let mut certificate = one(1_000_000, 40 * SLOT);
+    certificate.included(id(0));
+    certificate.block(Micros(SLOT + 1), Height(1), 1);
+    let window = certificate.last().expect("a window");
+    assert_eq!((window.included, window.bound), (1_000_000, 1_000_000));
+    assert!(certificate.is_sound());
+}
+
+/// Seed 686 of the simulator: the value of a transaction fell with the base fee, and a delayed message said so late.
+#[test]
+fn what_is_said_of_a_transaction_after_its_block_takes_no_value_from_it() {
+    let mut certificate = one(1_000_000, SLOT);
+    certificate.begun(id(0), SLOT);
+    certificate.included(id(0));
+    certificate.asked(id(0), 600_000, 1, 2 * SLOT);
+    certificate.block(Micros(2 * SLOT), Height(1), 1);
+    let window = certificate.last().expect("a window");
+    assert_eq!(window.included, 1_000_000);
+    assert!(window.bound >= window.included, "{window:?}");
+    let known = certificate.candidates[&id(0)];
+    assert_eq!((known.value, known.time), (1_000_000, SLOT));
+    assert!(certificate.is_sound());
+}
+
+/// However dear a microsecond is, who needs none of them pays nothing.
+#[test]
+fn no_price_is_too_high_for_who_takes_no_time() {
+    let mut certificate = one(1_000_000, 0);
+    certificate.asked(id(1), 50_000_000_000, 1, 1);
+    certificate.included(id(0));
+    certificate.block(Micros(SLOT), Height(1), 1);
+    let window = certificate.last().expect("a window");
+    assert_eq!((window.included, window.bound), (1_000_000, 1_000_000));
+}
+
+#[test]
+fn what_was_computed_elsewhere_costs_nothing_though_it_was_handed_out_here() {
+    let mut certificate = one(1_000_000, 50 * SLOT);
+    certificate.begun(id(0), 30 * SLOT);
+    certificate.begun(id(0), 20 * SLOT);
+    certificate.elsewhere(id(0), 30 * SLOT);
+    let known = certificate.candidates[&id(0)];
+    assert_eq!((known.time, known.begun), (20 * SLOT, 20 * SLOT));
+    certificate.elsewhere(id(0), 20 * SLOT);
+    certificate.included(id(0));
+    certificate.block(Micros(SLOT + 1), Height(1), 1);
+    let window = certificate.last().expect("a window");
+    assert_eq!((window.included, window.bound), (1_000_000, 1_000_000));
+    assert!(certificate.is_sound());
+}
+
+/// Heads that come together leave no time between them: what is in them was handed out before.
+#[test]
+fn blocks_that_come_together_are_paid_by_the_time_since_the_work_began() {
+    let mut certificate = one(1_000_000, SLOT);
+    certificate.begun(id(0), SLOT);
+    for block in 1..=CERTIFICATE_BLOCKS as u64 {
+        certificate.block(Micros(2 * SLOT + block), Height(block), 1);
+        assert!(certificate.last().expect("a window").bound >= 900_000);
+    }
+    certificate.included(id(0));
+    certificate.block(Micros(2 * SLOT + 11), Height(11), 1);
+    let window = certificate.last().expect("a window");
+    assert_eq!((window.included, window.bound), (1_000_000, 1_000_000));
+}
+
 #[test]
 fn who_never_asked_counts_on_neither_side() {
     let mut certificate = one(500, 1);
@@ -179,6 +248,6 @@ fn who_never_asked_counts_on_neither_side() {
 fn a_table_that_does_not_add_up_is_unsound() {
     let mut certificate = one(500, 1);
     assert!(certificate.is_sound());
-    certificate.table[step(500, 1)].time += 1;
+    certificate.books.table[step(500, 1)].time += 1;
     assert!(!certificate.is_sound());
 }
