@@ -24,26 +24,29 @@ const LIES: (u64, u64) = (20, 60);
 /// Seeds in which a mutant has to be found.
 const MUTANT_SEEDS: u64 = 20;
 
+const ALL_BUT_LIES: &[Class] = &[
+    Class::Bus,
+    Class::Shards,
+    Class::Log,
+    Class::Forgery,
+    Class::Front,
+    Class::Schedulers,
+    Class::Producers,
+];
+
 /// Runs that once broke an invariant, each with what it showed.
 const PINNED: &[(u64, u64, &[Class])] = &[
+    // The certificate's bound left out who took no time any more, where a microsecond's price was above their value.
+    (135, 100, ALL_BUT_LIES),
+    (318, 100, ALL_BUT_LIES),
+    // A message about a transaction came after its block, and took from the bound what the block had.
+    (686, 100, ALL_BUT_LIES),
     // A settled answer that a producer never heard of: its transactions came back as `StaleInput` for ever.
     (1, 60, &[Class::Bus]),
     // A doubled request whose only copy was lost asked for one shard more than there was: it was never placed again.
     (8, 60, &[Class::Bus, Class::Lies]),
     // A promised request whose model turned out longer than a slot: it was placed neither as promised nor as long.
-    (
-        66,
-        100,
-        &[
-            Class::Bus,
-            Class::Shards,
-            Class::Log,
-            Class::Forgery,
-            Class::Front,
-            Class::Schedulers,
-            Class::Producers,
-        ],
-    ),
+    (66, 100, ALL_BUT_LIES),
     // Slots of 200 ms: two blocks for one slot.
     (7, 30, &[]),
     // The base fee dipped only while nobody looked: a transaction that covered the dips was never looked at in one.
@@ -89,11 +92,7 @@ fn sweep(seeds: u64, blocks: u64, faults: &[Class]) -> Result<Report, Box<Failur
 
 #[test]
 fn every_invariant_holds_in_ten_thousand_blocks_under_faults() {
-    let faults: Vec<_> = Class::ALL
-        .into_iter()
-        .filter(|c| *c != Class::Lies)
-        .collect();
-    check(SWEEP, &faults);
+    check(SWEEP, ALL_BUT_LIES);
 }
 
 #[test]

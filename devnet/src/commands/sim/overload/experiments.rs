@@ -325,7 +325,11 @@ fn widths(base: &Config, loads: &[u64]) -> Experiment {
 /// Promises, by the margin that is kept and by how many batches straggle.
 fn margins(base: &Config, short: bool) -> [Experiment; 2] {
     let mut by_margin = Vec::new();
-    let sigmas = if short { &[0, 3][..] } else { &[0, 1, 2, 3, 4] };
+    let sigmas = if short {
+        &[0, 4][..]
+    } else {
+        &[0, 1, 2, 3, 4, 5]
+    };
     for (line, stragglers) in [("no stragglers", 0), ("2 of 1,000 straggle", STRAGGLERS)] {
         for &margin in sigmas {
             let mut config = Config {
