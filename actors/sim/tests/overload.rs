@@ -5,7 +5,7 @@ use penstock_rules::scheduler::{DecisionLog, Policy};
 use penstock_sim::overload::{Config, Delivery, Report, Workload, run};
 
 /// See [`a_faster_planner_makes_the_same_plans`].
-const PLANS: B256 = b256!("06bbe28d8a9bffc5c968acb75feee18659c517358cb5eceff2a24947b1644ae4");
+const PLANS: B256 = b256!("4ffcc28d0b2c024dc452a0f22bbde893b4683a7e7b654b7daa2f23d78dd774f1");
 
 fn short(workload: Workload, policy: Policy, load_percent: u64, blocks: u64) -> Report {
     let mut config = Config::new(workload, policy, load_percent, 1);

@@ -179,7 +179,7 @@ impl Scheduler {
             self.drop_gang(fresh, effects);
             return;
         }
-        if self.by_gang.len() > super::limits::REPLAN_AT_ONCE {
+        if self.by_gang.len() > super::limits::INSERT_FROM {
             policy::insert(&self.problem, &mut self.plan, fresh);
         }
     }

@@ -2,7 +2,7 @@
 
 use super::Scheduler;
 use super::book::Parked;
-use super::limits::ASSIGNMENTS_PER_SHARD;
+use super::limits::ASSIGNMENTS_SHORT;
 use super::model::{Pass, Verdict};
 use std::collections::BTreeSet;
 
@@ -125,7 +125,7 @@ impl Scheduler {
                     member.hello.shard
                 ));
             }
-            if member.leases.len() > ASSIGNMENTS_PER_SHARD {
+            if member.leases.len() > ASSIGNMENTS_SHORT {
                 return Err(format!("{} has too many assignments", member.hello.shard));
             }
         }

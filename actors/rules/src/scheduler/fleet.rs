@@ -1,9 +1,9 @@
 //! The shards: who lives, who is trusted, who has which model.
 
 use super::limits::{
-    ASSIGNMENTS_PER_SHARD, BREAKER_OPEN, BREAKER_STRIKES, BREAKER_WINDOW, LEASE_MAX, LEASE_MIN,
-    LEASE_UNSEEN_MAX, PREFETCH_AGAIN, PRICE_ONE, REPLICAS_MIN, REPLICAS_OF_SHARE, ROUND_TRIP,
-    SHARD_SILENCE_MAX, SHARDS_MAX,
+    ASSIGNMENTS_PER_SHARD, ASSIGNMENTS_SHORT, BREAKER_OPEN, BREAKER_STRIKES, BREAKER_WINDOW,
+    LEASE_MAX, LEASE_MIN, LEASE_UNSEEN_MAX, PREFETCH_AGAIN, PRICE_ONE, REPLICAS_MIN,
+    REPLICAS_OF_SHARE, ROUND_TRIP, SHARD_SILENCE_MAX, SHARDS_MAX,
 };
 use super::model::{Cost, Lane};
 use super::profile::Profile;
@@ -33,13 +33,17 @@ pub(super) struct Member {
 }
 
 impl Member {
-    /// Assignments that it is given at a time.
-    pub(super) fn depth(&self) -> usize {
+    /// Assignments that it is given at a time, where those that it has are done after this time.
+    pub(super) fn depth(&self, has: Micros) -> usize {
         if self.open_until.is_some() {
-            1
-        } else {
-            ASSIGNMENTS_PER_SHARD.min(1 + self.hello.queue_max as usize)
+            return 1;
         }
+        let most = if has < ROUND_TRIP {
+            ASSIGNMENTS_SHORT
+        } else {
+            ASSIGNMENTS_PER_SHARD
+        };
+        most.min(1 + self.hello.queue_max as usize)
     }
 }
 

@@ -78,7 +78,7 @@ impl Scheduler {
         if !lane.live
             || lane.long
             || now < member.busy_until
-            || member.leases.len() >= member.depth()
+            || member.leases.len() >= member.depth(lane.free_at.saturating_sub(now))
         {
             return None;
         }

@@ -11,7 +11,14 @@ pub const TICK: Micros = Micros::from_millis(5);
 pub const REPLAN_MAX: Micros = Micros::from_millis(50);
 
 /// Pending gangs up to which every tick with news plans in full: that many take well under a millisecond.
-pub const REPLAN_AT_ONCE: usize = 2_000;
+pub const REPLAN_AT_ONCE: usize = 200;
+
+/// With more, between two full plans at least this long for each pending gang, up to [`REPLAN_MAX`]: some times what a
+/// plan takes for it on 64 shards. Answers and assignments have the scheduler's time, not plans that differ by one.
+pub const REPLAN_EACH: Micros = Micros(10);
+
+/// Pending gangs up to which an arrival waits for the next full plan. With more it is given a place at once.
+pub const INSERT_FROM: usize = 2_000;
 
 /// From an answer's arrival here to the transaction's place among the ready ones: settle, publish, discover again.
 /// Half of the build time that a slot keeps (100 ms in a slot of one second) would be too much; a tenth is ample in one
@@ -39,6 +46,10 @@ pub const LEASE_UNSEEN_MAX: Micros = Micros::from_secs(1);
 
 /// Assignments that a shard has at a time: one that runs and one that waits, so that it never idles for a round trip.
 pub const ASSIGNMENTS_PER_SHARD: usize = 2;
+
+/// Assignments that a shard has at a time where all of them are done within [`ROUND_TRIP`]: with batches of 10 ms two
+/// are over before a scheduler that plans for 64 shards has looked.
+pub const ASSIGNMENTS_SHORT: usize = 4;
 
 /// Expiries, engine failures and forgeries within [`BREAKER_WINDOW`] that open a shard's circuit breaker.
 pub const BREAKER_STRIKES: usize = 3;
@@ -174,6 +185,7 @@ pub const PREFETCH_AGAIN: Micros = Micros::from_secs(10);
 const _: () = assert!(LEASE_UNSEEN_MAX.0 >= 2 * crate::shard::HEARTBEAT.0);
 const _: () = assert!(SHARD_SILENCE_MAX.0 >= 4 * crate::shard::HEARTBEAT.0);
 const _: () = assert!(SHARD_SILENCE_MAX.0 < LEASE_MIN.0 && LEASE_MIN.0 < LEASE_MAX.0);
+const _: () = assert!(INSERT_FROM as u64 * REPLAN_EACH.0 < REPLAN_MAX.0);
 const _: () = assert!(TICK.0 < REPLAN_MAX.0 && TICK.0 < ROUND_TRIP.0);
 const _: () = assert!(TICKET_SLACK + 2 < TICKET_BLOCKS);
 const _: () = assert!(BATCH_SLOT_PERCENT < 50);

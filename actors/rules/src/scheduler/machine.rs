@@ -2,7 +2,7 @@
 
 use super::book::Parked;
 use super::congestion::Survey;
-use super::limits::{REPLAN_AT_ONCE, REPLAN_MAX, SETTLE_TIME, SLOT_DEFAULT};
+use super::limits::{REPLAN_AT_ONCE, REPLAN_EACH, REPLAN_MAX, SETTLE_TIME, SLOT_DEFAULT};
 use super::model::{Plan, Problem, Verdict};
 use super::{
     Config, Decision, DecisionLog, Effect, Event, Figures, Included, Record, Released, Reputation,
@@ -376,9 +376,10 @@ impl Scheduler {
         self.hedge(now);
         self.refresh(now);
         self.refresh_costs();
-        let small = self.by_gang.len() <= REPLAN_AT_ONCE;
-        let due = now >= self.planned_at.saturating_add(REPLAN_MAX);
-        if self.urgent || self.dirty && (small || due) {
+        let gangs = self.by_gang.len();
+        let gap = Micros(REPLAN_EACH.0 * gangs as u64).min(REPLAN_MAX);
+        let due = gangs <= REPLAN_AT_ONCE || now >= self.planned_at.saturating_add(gap);
+        if self.urgent || self.dirty && due {
             self.replan(now, effects);
         }
         self.prefetch(now, effects);
