@@ -1,6 +1,7 @@
 //! Shell of the scheduler: checks signatures on blocking threads, tells it the time and the timetable, makes what is
 //! settled durable and tells all.
 
+mod answers;
 mod durable;
 
 use crate::chain::{ChainHandle, ChainHead};
@@ -12,19 +13,17 @@ use actix::prelude::*;
 use bytes::Bytes;
 use durable::Durable;
 use penstock_evm::dev::settings;
-use penstock_evm::{check_attestation, multiplier, shards};
+use penstock_evm::{multiplier, shards};
 use penstock_rules::Machine;
 use penstock_rules::dev::requests;
 use penstock_rules::ids::{Igas, Micros, ShardId};
-use penstock_rules::message::{
-    AssignmentDone, AssignmentRefused, Gang, Role, ShardHello, Withdraw,
-};
+use penstock_rules::message::{Gang, Role, ShardHello, Withdraw};
 use penstock_rules::producer::{BUILD_LEAD_MAX, Timetable};
 use penstock_rules::request::Settled;
 use penstock_rules::scheduler;
 use penstock_rules::scheduler::{Config, Effect, Event, Included, Scheduler, Slot, limits::TICK};
 use penstock_wire::trace::TraceParent;
-use penstock_wire::{Message as WireMessage, Subjects, Transport, codec, decode, encode};
+use penstock_wire::{Message as WireMessage, Subjects, Subscription, Transport, decode, encode};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -36,6 +35,9 @@ use tracing::{debug, error, info, warn};
 const MAILBOX: usize = 65_536;
 /// Messages that wait at the bus, in number, per subject.
 const INBOX: usize = 65_536;
+/// Messages of a subject that go to the machine together at most, before another subject's: some ten milliseconds of
+/// work.
+const TOGETHER: usize = 256;
 /// Where there is no timetable, a block may come at any time: plans look this far ahead.
 const AT_ONCE_WINDOW: Micros = Micros::from_millis(1_000);
 /// How often the cut-off times are told anew where no block comes.
@@ -72,6 +74,11 @@ pub struct SchedulerActor {
 #[derive(Message)]
 #[rtype(result = "()")]
 struct Input(Event);
+
+/// What came together.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Inputs(Vec<Event>);
 
 /// The end of a burst.
 #[derive(Message)]
@@ -152,36 +159,15 @@ impl SchedulerActor {
         let (bus, addr) = (self.transport.bus.clone(), ctx.address());
         let read = async move {
             let mut inbox = listen(&subject, || bus.subscribe(&subject, INBOX)).await;
-            while let Some(delivery) = inbox.next().await {
-                match decode::<M>(&delivery.payload) {
-                    Ok(message) => {
-                        if addr.send(Input(event(message))).await.is_err() {
-                            return;
-                        }
+            while let Some(payloads) = pull(&mut inbox).await {
+                let mut events = Vec::with_capacity(payloads.len());
+                for payload in payloads {
+                    match decode::<M>(&payload) {
+                        Ok(message) => events.push(event(message)),
+                        Err(error) => warn!(subject, %error, "message is malformed"),
                     }
-                    Err(error) => warn!(subject, %error, "message is malformed"),
                 }
-            }
-        };
-        ctx.spawn(read.into_actor(self));
-    }
-
-    /// Brings answers to the machine, once their signatures are checked.
-    fn follow_answers(&self, ctx: &mut Context<Self>) {
-        let (bus, addr) = (self.transport.bus.clone(), ctx.address());
-        let (subject, chain_id) = (self.subjects.answers(), self.subjects.chain_id());
-        let read = async move {
-            let mut inbox = listen(&subject, || bus.subscribe(&subject, INBOX)).await;
-            while let Some(delivery) = inbox.next().await {
-                let payload = delivery.payload;
-                let Ok(event) =
-                    tokio::task::spawn_blocking(move || read_answer(&payload, chain_id)).await
-                else {
-                    return;
-                };
-                if let Some(event) = event
-                    && addr.send(Input(event)).await.is_err()
-                {
+                if addr.send(Inputs(events)).await.is_err() {
                     return;
                 }
             }
@@ -409,6 +395,17 @@ impl SchedulerActor {
     }
 }
 
+/// What a subject brought, as much as goes in together. None at its end.
+async fn pull(inbox: &mut Subscription) -> Option<Vec<Bytes>> {
+    let mut payloads = vec![inbox.next().await?.payload];
+    while payloads.len() < TOGETHER
+        && let Some(delivery) = inbox.try_next()
+    {
+        payloads.push(delivery.payload);
+    }
+    Some(payloads)
+}
+
 /// Begins a decision log, with plans in it. A devnet without it is better than none.
 fn begin_log(folder: &Path, config: &mut Config) -> Option<DecisionLog> {
     config.decision_log = scheduler::DecisionLog::Plans;
@@ -424,50 +421,24 @@ fn begin_log(folder: &Path, config: &mut Config) -> Option<DecisionLog> {
     }
 }
 
-/// Decodes a shard's answer and checks its signatures.
-fn read_answer(payload: &Bytes, chain_id: u64) -> Option<Event> {
-    let kind = codec::kind(payload).ok()?;
-    if kind == AssignmentRefused::KIND {
-        return match decode::<AssignmentRefused>(payload) {
-            Ok(refused) => Some(Event::Refused(refused)),
-            Err(error) => {
-                warn!(%error, "refusal is malformed");
-                None
-            }
-        };
-    }
-    let done = match decode::<AssignmentDone>(payload) {
-        Ok(done) => done,
-        Err(error) => {
-            warn!(%error, "answer is malformed");
-            return None;
-        }
-    };
-    let genuine = done.answers.iter().all(|answer| {
-        answer.attestation.shard == done.shard
-            && check_attestation(
-                &answer.attestation,
-                chain_id,
-                answer.key,
-                answer.outcome.hash(),
-            )
-    });
-    if genuine {
-        return Some(Event::Done(done));
-    }
-    warn!(shard = %done.shard, "answer with a forged signature");
-    metrics::counter!("scheduler_forged_answers_total").increment(1);
-    Some(Event::Forged { shard: done.shard })
-}
-
 impl Handler<Input> for SchedulerActor {
     type Result = ();
 
     fn handle(&mut self, Input(event): Input, ctx: &mut Self::Context) {
-        if let Event::Submit(gang) = &event {
-            self.traces.note(gang, Role::Scheduler.name());
+        self.handle(Inputs(vec![event]), ctx);
+    }
+}
+
+impl Handler<Inputs> for SchedulerActor {
+    type Result = ();
+
+    fn handle(&mut self, Inputs(events): Inputs, ctx: &mut Self::Context) {
+        for event in events {
+            if let Event::Submit(gang) = &event {
+                self.traces.note(gang, Role::Scheduler.name());
+            }
+            self.input(event, ctx);
         }
-        self.input(event, ctx);
         if !self.tick_waits {
             // At the end of the mailbox, so after the burst that this message is part of. Where there is no room the
             // interval's tick does it.
