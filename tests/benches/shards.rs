@@ -192,7 +192,7 @@ impl Simulated {
 fn gang(n: u64) -> Gang {
     let name = |n: u64| keccak256(n.to_be_bytes());
     let request = |k: u64| GangRequest {
-        key: RequestKey(name(1 << 40 | n * WIDTH + k)),
+        key: RequestKey(name((1 << 40) | (n * WIDTH + k))),
         model: MODEL,
         mode: Mode::Vanilla,
         input: vec![3; REQUEST_BYTES].into(),
