@@ -2,7 +2,7 @@
 
 use super::Scheduler;
 use super::book::Parked;
-use super::limits::ASSIGNMENTS_SHORT;
+use super::limits::{ASSIGNMENTS_PER_SHARD, ASSIGNMENTS_SHORT, ROUND_TRIP};
 use super::model::{Pass, Verdict};
 use std::collections::BTreeSet;
 
@@ -125,8 +125,16 @@ impl Scheduler {
                     member.hello.shard
                 ));
             }
-            if member.leases.len() > ASSIGNMENTS_SHORT {
-                return Err(format!("{} has too many assignments", member.hello.shard));
+            // The last was given, where there were two, since those before it were done shortly.
+            let (held, given) = (member.leases.len(), member.leases.iter().rev().skip(1));
+            let before = given.take(held.saturating_sub(2));
+            let before = before.filter_map(|lease| self.leases.get(lease));
+            let waits = before.fold(0, |sum, lease| lease.expected.saturating_add(sum));
+            if held > ASSIGNMENTS_SHORT || held > ASSIGNMENTS_PER_SHARD && waits >= ROUND_TRIP.0 {
+                return Err(format!(
+                    "{} has {held} assignments, and {waits} us wait before the last",
+                    member.hello.shard
+                ));
             }
         }
         if listed != self.leases.len() {

@@ -1,5 +1,6 @@
 //! The shards: who lives, who is trusted, who has which model.
 
+use super::leases::Lease;
 use super::limits::{
     ASSIGNMENTS_PER_SHARD, ASSIGNMENTS_SHORT, BREAKER_OPEN, BREAKER_STRIKES, BREAKER_WINDOW,
     LEASE_MAX, LEASE_MIN, LEASE_UNSEEN_MAX, PREFETCH_AGAIN, PRICE_ONE, REPLICAS_MIN,
@@ -32,22 +33,35 @@ pub(super) struct Member {
     pub(super) told: BTreeMap<ModelHash, Micros>,
 }
 
-impl Member {
-    /// Assignments that it is given at a time, where those that it has are done after this time.
-    pub(super) fn depth(&self, has: Micros) -> usize {
-        if self.open_until.is_some() {
-            return 1;
-        }
-        let most = if has < ROUND_TRIP {
-            ASSIGNMENTS_SHORT
-        } else {
-            ASSIGNMENTS_PER_SHARD
-        };
-        most.min(1 + self.hello.queue_max as usize)
-    }
+/// What a shard has, in its order, with when each will be done as it looks now: it works on one lease after the other,
+/// and on the first from a time on.
+fn timetable<'a>(
+    leases: &'a BTreeMap<LeaseId, Lease>,
+    member: &'a Member,
+    now: Micros,
+    mut free: Micros,
+) -> impl Iterator<Item = (&'a Lease, Micros)> {
+    let held = member.leases.iter().enumerate();
+    held.filter_map(move |(at, lease)| {
+        let lease = leases.get(lease)?;
+        free = lease.ends(now, (at > 0).then_some(free));
+        Some((lease, free))
+    })
 }
 
 impl Scheduler {
+    /// Whether a shard is given one more assignment: it has less than two, or less than four that are all done shortly.
+    pub(super) fn takes_more(&self, now: Micros, member: &Member) -> bool {
+        let held = member.leases.len();
+        if held > member.hello.queue_max as usize || held > 0 && member.open_until.is_some() {
+            return false;
+        }
+        let soon = now.saturating_add(ROUND_TRIP);
+        held < ASSIGNMENTS_PER_SHARD
+            || held < ASSIGNMENTS_SHORT
+                && timetable(&self.leases, member, now, now).all(|(_, end)| end < soon)
+    }
+
     pub(super) fn hello(&mut self, now: Micros, hello: ShardHello, effects: &mut Vec<Effect>) {
         let Some(slot) = self.shard_slot(now, &hello) else {
             return;
@@ -156,11 +170,8 @@ impl Scheduler {
             let live = self.lives(now, slot);
             let member = &self.members[slot];
             let (mut free, mut variance, mut long) = (now.max(member.busy_until), 0u64, false);
-            for (at, lease) in member.leases.iter().enumerate() {
-                let Some(lease) = self.leases.get(lease) else {
-                    continue;
-                };
-                free = lease.ends(now, (at > 0).then_some(free));
+            for (lease, end) in timetable(&self.leases, member, now, free) {
+                free = end;
                 variance = variance.saturating_add(lease.variance);
                 long |= lease.expected > slot_time;
             }
@@ -206,17 +217,13 @@ impl Scheduler {
             (state.ready_at, state.variance) = (Micros(0), 0);
         }
         for member in &self.members {
-            let (mut free, mut variance) = (now, 0u64);
-            for (at, lease) in member.leases.iter().enumerate() {
-                let Some(lease) = self.leases.get(lease) else {
-                    continue;
-                };
-                free = lease.ends(now, (at > 0).then_some(free));
+            let mut variance = 0u64;
+            for (lease, end) in timetable(&self.leases, member, now, now) {
                 variance = variance.saturating_add(lease.variance);
                 for request in &lease.assignment.requests {
                     if let Some(&slot) = self.by_key.get(&request.key) {
                         let state = &mut self.problem.keys[slot as usize];
-                        state.ready_at = state.ready_at.max(free);
+                        state.ready_at = state.ready_at.max(end);
                         state.variance = state.variance.max(variance);
                     }
                 }

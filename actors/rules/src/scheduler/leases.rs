@@ -75,11 +75,7 @@ impl Scheduler {
     fn next_batch(&mut self, now: Micros, shard: u32) -> Option<u32> {
         let s = shard as usize;
         let (lane, member) = (&self.problem.shards[s], &self.members[s]);
-        if !lane.live
-            || lane.long
-            || now < member.busy_until
-            || member.leases.len() >= member.depth(lane.free_at.saturating_sub(now))
-        {
+        if !lane.live || lane.long || now < member.busy_until || !self.takes_more(now, member) {
             return None;
         }
         let queue = self.plan.queues.get_mut(s)?;
