@@ -156,7 +156,9 @@ impl<'a> Audit<'a> {
     /// I3: what is planned fits. What was promised may use up its margin.
     fn deadlines(&self) -> Result<(), Violation> {
         for shard in 0..self.p.shards.len() as u32 {
-            let bound = self.on(shard).any(|b| b.urgency.0 && b.pass <= Pass::Next);
+            let bound = self
+                .on(shard)
+                .any(|b| b.urgency.committed && b.pass <= Pass::Next);
             let sigmas = if bound {
                 0
             } else {

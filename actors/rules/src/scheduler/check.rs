@@ -53,6 +53,20 @@ impl Scheduler {
             let shard = p.shards[*shard as usize].id;
             return Err(format!("I3: {shard} is planned beyond the end of {pass:?}"));
         }
+        for gang in self.index.promised() {
+            let needs = p.gangs[gang as usize].needs.iter();
+            let mut moved = needs.filter(|&&key| {
+                // Of several places one may have been left for its shard since.
+                let homes = p.homes.get(&key).copied().unwrap_or(0);
+                plan.board.places(key) & !homes != 0
+            });
+            if let Some(key) = moved.next() {
+                let id = p.gangs[gang as usize].id;
+                return Err(format!(
+                    "I8: key {key} of {id} was promised and has no home"
+                ));
+            }
+        }
         for queue in &plan.queues {
             let mut last = None;
             for &batch in queue {

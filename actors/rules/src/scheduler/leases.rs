@@ -207,7 +207,7 @@ impl Scheduler {
             let state: &KeyState = &keys[key as usize];
             state.copies > 0 || state.ready_at.saturating_add(Micros(state.margin(sigmas))) <= end
         };
-        let mut payer = None;
+        let (mut payer, mut promised) = (None, Vec::new());
         for &gang in &entry.waiters {
             let candidate = &mut self.problem.gangs[gang as usize];
             let Some(waiting) = &mut self.waiting[gang as usize] else {
@@ -222,6 +222,7 @@ impl Scheduler {
                 candidate.committed = true;
                 self.figures.promised += 1;
                 waiting.committed_to = Some(height);
+                promised.push(gang);
             }
             if waiting.class == Class::Block {
                 let bid = (candidate.arrival, candidate.id, waiting.sender);
@@ -242,6 +243,21 @@ impl Scheduler {
             }
             self.credit.expose(now, sender, id, entry.key, entry.igas);
             self.update_room(now, sender);
+        }
+        for gang in promised {
+            self.settle_in(gang);
+        }
+    }
+
+    /// What of a gang is placed and was promised keeps its places in the plans to come.
+    pub(super) fn settle_in(&mut self, gang: u32) {
+        for key in &self.problem.gangs[gang as usize].needs {
+            match self.plan.board.places(*key) {
+                0 => {}
+                places => {
+                    self.problem.homes.insert(*key, places);
+                }
+            }
         }
     }
 

@@ -392,6 +392,10 @@ impl Scheduler {
         for (lane, &price) in self.problem.shards.iter_mut().zip(&self.plan.prices) {
             lane.price = price;
         }
+        self.problem.homes.clear();
+        for gang in self.index.promised() {
+            self.settle_in(gang);
+        }
         self.free_keys.append(&mut self.freed_keys);
         self.dirty = false;
         self.urgent = false;

@@ -45,6 +45,9 @@ pub struct Problem {
     pub rooms: Vec<u64>,
     /// Per sender: microseconds that were given to it for this block already.
     pub used: Vec<u64>,
+    /// Requests of those who were promised a block, and the set of shards on which the last plan had them: there they
+    /// have a place that is known to fit, and elsewhere one is to be found.
+    pub homes: BTreeMap<u32, u128>,
     /// Microseconds that were given for this block to those without cover.
     pub used_uncovered: u64,
 }
@@ -189,6 +192,42 @@ pub enum Pass {
 /// Number of passes.
 pub const PASSES: usize = 4;
 
+/// Which of a shard's batches for a block goes first: the greater, field by field.
+///
+/// All of them are done in time, as planned. But what is promised comes to be more while a block's time passes, and a
+/// ticket that waited behind it would find none of it left.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Urgency {
+    /// Somebody's ticket is served by it.
+    pub due: bool,
+    /// Somebody's promise is kept by it.
+    pub committed: bool,
+    /// The best density, as [`super::policy`] has it.
+    pub rank: u64,
+}
+
+impl Urgency {
+    /// Of somebody with no claim but its rank.
+    #[must_use]
+    pub const fn of(rank: u64) -> Self {
+        Self {
+            due: false,
+            committed: false,
+            rank,
+        }
+    }
+
+    /// Of a batch that serves both.
+    #[must_use]
+    pub fn join(self, other: Self) -> Self {
+        Self {
+            due: self.due || other.due,
+            committed: self.committed || other.committed,
+            rank: self.rank.max(other.rank),
+        }
+    }
+}
+
 /// Requests of one model for one shard.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Batch {
@@ -200,8 +239,8 @@ pub struct Batch {
     pub pass: Pass,
     /// Keys, in the order in which they were placed.
     pub keys: Vec<u32>,
-    /// Urgency within the pass: committed, due, then the best density; greater goes first.
-    pub urgency: (bool, bool, u64),
+    /// Urgency within the pass.
+    pub urgency: Urgency,
     /// Id of the gang that opened it: the tie-break.
     pub opener: B256,
 }

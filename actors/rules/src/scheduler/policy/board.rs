@@ -5,8 +5,9 @@ mod room;
 
 mod check;
 
+use crate::scheduler::Policy;
 use crate::scheduler::limits::{BATCH_ROOM_PERCENT, BATCH_SLOT_PERCENT, LONG_PERCENT, SHARDS_MAX};
-use crate::scheduler::model::{Batch, Cost, KeyState, NONE, PASSES, Pass, Problem};
+use crate::scheduler::model::{Batch, Cost, KeyState, NONE, PASSES, Pass, Problem, Urgency};
 use std::collections::BTreeMap;
 
 /// Why a gang found no place.
@@ -50,9 +51,6 @@ pub(crate) enum Horizon {
     Open,
 }
 
-/// The urgency of a placement: see [`Batch::urgency`].
-pub(crate) type Urgency = (bool, bool, u64);
-
 /// A request that is to be placed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ask {
@@ -60,6 +58,8 @@ pub(crate) struct Ask {
     /// Where many shards serve its model, the two that are looked at beside the last one: a byte of its gang's hash.
     pub(crate) spread: u8,
     pub(crate) state: KeyState,
+    /// Shards that come before others, as a set.
+    pub(crate) homes: u128,
 }
 
 impl Ask {
@@ -69,14 +69,20 @@ impl Ask {
         needs: &'p [u32],
         gang: u32,
     ) -> impl Iterator<Item = Self> + Clone + use<'p> {
-        let id = &p.gangs[gang as usize].id.0;
+        let gang = &p.gangs[gang as usize];
+        let stays = gang.committed && p.policy == Policy::Value;
+        let homes = move |key: u32| match stays {
+            true => p.homes.get(&key).copied().unwrap_or(0),
+            false => 0,
+        };
         needs
             .iter()
-            .zip(id.iter().cycle())
-            .map(|(&key, &spread)| Self {
+            .zip(gang.id.0.iter().cycle())
+            .map(move |(&key, &spread)| Self {
                 key,
                 spread,
                 state: p.keys[key as usize],
+                homes: homes(key),
             })
     }
 }
@@ -88,6 +94,8 @@ struct Spot {
     placed: u8,
     /// The latest pass of those.
     pass: u8,
+    /// The last shard of those.
+    shard: u8,
 }
 
 const _: () = assert!(SHARDS_MAX <= u8::MAX as usize);
@@ -317,6 +325,15 @@ impl Board {
         p.keys[key as usize]
             .copies
             .saturating_sub(self.spots[key as usize].placed.into())
+    }
+
+    /// The shards on which a key is placed, as a set.
+    pub(crate) fn places(&self, key: u32) -> u128 {
+        match (self.taken.get(&key), self.spots.get(key as usize)) {
+            (Some(&several), _) => several,
+            (None, Some(spot)) if spot.placed > 0 => 1 << spot.shard,
+            _ => 0,
+        }
     }
 
     /// Whether a pass has room for no model at all.

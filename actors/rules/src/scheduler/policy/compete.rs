@@ -4,7 +4,7 @@ use super::order::{self, Order, Turn};
 use super::{Caps, Planner, Said};
 use crate::scheduler::Policy;
 use crate::scheduler::limits::{FAILURES_MAX, SENDER_PERCENT, UNCOVERED_PERCENT};
-use crate::scheduler::model::Pass;
+use crate::scheduler::model::{Pass, Urgency};
 use std::ops::Range;
 
 impl Planner<'_> {
@@ -30,7 +30,7 @@ impl Planner<'_> {
             if let Some(cap) = self.capped(turn, pass, caps) {
                 self.say(gang, cap);
                 self.kept_back.push(item);
-            } else if self.try_place(turn, pass, (false, false, item.rank)) {
+            } else if self.try_place(turn, pass, Urgency::of(item.rank)) {
                 failures = 0;
                 self.cleared(turn);
             } else {
@@ -49,7 +49,7 @@ impl Planner<'_> {
             let before = self.said[item.gang as usize];
             if self.waits(item.gang) {
                 let turn = self.turn(item);
-                if self.try_place(&turn, pass, (false, false, item.rank)) {
+                if self.try_place(&turn, pass, Urgency::of(item.rank)) {
                     failures = 0;
                 } else {
                     failures += 1;

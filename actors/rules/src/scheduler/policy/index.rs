@@ -98,6 +98,7 @@ impl Facts {
             key: keys[n],
             spread: spread[n],
             state: KeyState::plain(models[n].into()),
+            homes: 0,
         });
         (count > 0).then_some(asks)
     }
@@ -143,6 +144,7 @@ pub struct Index {
     free: Vec<u32>,
     pub(super) under_way: BTreeSet<u32>,
     pub(super) calls: BTreeSet<u32>,
+    /// Those that were promised a block, and have something left to be started.
     pub(super) bound: BTreeSet<u32>,
     /// Tickets of those that compete, with their shapes: by the block with which they are due, then by the leading part
     /// of the hash.
@@ -159,6 +161,11 @@ pub struct Index {
 }
 
 impl Index {
+    /// Gangs that were promised a block, and have something left to be started.
+    pub(crate) fn promised(&self) -> Vec<u32> {
+        self.bound.iter().copied().collect()
+    }
+
     /// For a problem of which no plan was made yet: all is new.
     #[must_use]
     pub fn of(p: &Problem) -> Self {

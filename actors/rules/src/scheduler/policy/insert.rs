@@ -2,7 +2,7 @@
 
 use super::board::{Ask, Miss, Room};
 use super::{order, under_way};
-use crate::scheduler::model::{Pass, Plan, Problem, Verdict};
+use crate::scheduler::model::{Pass, Plan, Problem, Urgency, Verdict};
 use crate::tx::Reason;
 
 /// Finds a place for a gang that came after the plan, or says why it waits. Nothing that was placed moves.
@@ -27,17 +27,16 @@ pub fn insert(problem: &Problem, plan: &mut Plan, gang: u32) {
             let mean = plan.board.mean(problem, state.model);
             sum.saturating_add(mean.saturating_mul(u64::from(state.copies)))
         });
-        let urgency = (
-            candidate.committed,
-            false,
-            order::density(candidate.value, cost),
-        );
-        plan.inserted.insert(gang, (urgency.2, cost));
+        let urgency = Urgency {
+            committed: candidate.committed,
+            ..Urgency::of(order::density(candidate.value, cost))
+        };
+        plan.inserted.insert(gang, (urgency.rank, cost));
         let first = plan.board.batches.len();
         let mut verdict = None;
         // What the cut of the last full plan would leave out opens no batch between two plans; what is above it opens
         // none where a batch has no room to fill.
-        let worth = urgency.2 >= plan.bar || candidate.committed || candidate.started;
+        let worth = urgency.rank >= plan.bar || candidate.committed || candidate.started;
         if !worth {
             let price = order::price_of(plan.bar);
             plan.tell(gang, Verdict::Deferred(Reason::Outbid(price)));

@@ -1,14 +1,14 @@
 //! The passes of a plan, in their order.
 
 use super::ahead::{self, AHEAD};
-use super::board::{Ask, Horizon, Margin, Miss, Room, Urgency};
+use super::board::{Ask, Horizon, Margin, Miss, Room};
 use super::index::{Class, Pairs, Shape};
 use super::merge::Merged;
 use super::order::{self, Item, Order, Turn, place_in_lane};
 use super::{Caps, Planner, Said, Scratch, under_way};
 use crate::scheduler::Policy;
 use crate::scheduler::limits::{CUT_PERCENT, FAILURES_MAX, LONG_AGE_BLOCKS, TICKET_SLACK};
-use crate::scheduler::model::{NONE, Pass, Verdict};
+use crate::scheduler::model::{NONE, Pass, Urgency, Verdict};
 use std::collections::BTreeSet;
 
 impl Planner<'_> {
@@ -115,7 +115,7 @@ impl Planner<'_> {
         self.board.set_horizon(Horizon::Open);
         for item in items {
             let turn = self.turn(item);
-            self.try_place(&turn, Pass::This, (false, false, item.rank));
+            self.try_place(&turn, Pass::This, Urgency::of(item.rank));
         }
     }
 
@@ -161,9 +161,23 @@ impl Planner<'_> {
         for item in items {
             if self.waits(item.gang) {
                 let turn = self.turn(*item);
-                self.try_place(&turn, pass, (committed, false, item.rank));
+                self.try_place(
+                    &turn,
+                    pass,
+                    Urgency {
+                        due: committed && pass == Pass::This && self.is_due(item.gang),
+                        committed,
+                        rank: item.rank,
+                    },
+                );
             }
         }
+    }
+
+    /// Whether a gang's ticket is to be served in this block, however few tickets there are.
+    fn is_due(&self, gang: u32) -> bool {
+        let due = self.p.gangs[gang as usize].due;
+        due.is_some_and(|due| due.0 <= self.p.height.0 + TICKET_SLACK)
     }
 
     /// Serves the oldest tickets, as many as must be served in this block so that none is ever late.
@@ -210,7 +224,14 @@ impl Planner<'_> {
                 if self.waits(gang) && !self.is_long(gang) {
                     let item = self.item(gang);
                     let turn = self.turn(item);
-                    self.try_place(&turn, Pass::This, (false, true, item.rank));
+                    self.try_place(
+                        &turn,
+                        Pass::This,
+                        Urgency {
+                            due: true,
+                            ..Urgency::of(item.rank)
+                        },
+                    );
                 }
             }
         }
@@ -285,7 +306,9 @@ impl Planner<'_> {
             return false;
         }
         let result = match turn.facts.asks() {
-            Some(asks) if !baseline => self.board.place(p, asks, pass, None, urgency, gang),
+            Some(asks) if !baseline && !urgency.committed => {
+                self.board.place(p, asks, pass, None, urgency, gang)
+            }
             _ => {
                 let (needs, until) = (
                     &p.gangs[gang as usize].needs,
@@ -337,7 +360,7 @@ impl Planner<'_> {
         for item in std::mem::take(&mut self.late) {
             if self.waits(item.gang) {
                 let turn = self.turn(item);
-                self.try_place(&turn, Pass::Next, (false, false, item.rank));
+                self.try_place(&turn, Pass::Next, Urgency::of(item.rank));
             }
         }
     }
@@ -356,7 +379,7 @@ impl Planner<'_> {
         let p = self.p;
         let gang = item.gang;
         let candidate = &p.gangs[gang as usize];
-        let urgency = (false, false, item.rank);
+        let urgency = Urgency::of(item.rank);
         let (needs, until) = (&candidate.needs, candidate.deadline);
         let result = self
             .board

@@ -140,6 +140,72 @@ fn what_was_promised_keeps_its_margin_where_a_shard_has_it() {
     );
 }
 
+/// Two shards with a slot of 1 s each, and gangs of one request of their own model each, that takes so many milliseconds.
+fn packing(times: &[u64]) -> Problem {
+    let mut problem = problem(0, 0, times.len() as u32);
+    problem.shards.push(Lane::idle(shard_id(1), 1));
+    problem.costs.clear();
+    for (n, time) in times.iter().enumerate() {
+        let cost = Cost {
+            hosted: true,
+            base: 0,
+            each: time * MS,
+            variance: 0,
+            mean: time * MS,
+        };
+        problem.costs.extend([cost, cost]);
+        problem.keys[n].model = n as u32;
+        // All are worth the same for their time, and the first more than the next.
+        problem.gangs[n].value = u128::from(time * (100 - n as u64));
+    }
+    problem.models = (1..=times.len() as u8).map(model).collect();
+    problem
+}
+
+/// Each plan packed anew what was promised, one by one where it is done first. What had filled the shards to the brim
+/// found no place any more as often as not, and a chain of wide gangs broke a promise in a thousand.
+#[test]
+fn what_was_promised_stays_where_it_has_a_place() {
+    let mut problem = packing(&[500, 500, 400, 600]);
+    for gang in &mut problem.gangs {
+        gang.committed = true;
+    }
+    let late = policy::plan(&problem);
+    assert_eq!(count(&late, Pass::This), 3, "one by one they do not fit");
+    // The plan that promised them had them so.
+    problem.homes = [(0, 0b10), (1, 0b10), (2, 0b01), (3, 0b01)].into();
+    let plan = policy::plan(&problem);
+    assert_eq!(count(&plan, Pass::This), 4);
+    // A home that is gone, or has no room, is none.
+    problem.shards[1].free_at = Micros(START + SLOT);
+    problem.gangs.truncate(2);
+    problem.keys.truncate(2);
+    problem.lanes.truncate(2);
+    let moved = policy::plan(&problem);
+    assert_eq!(count(&moved, Pass::This), 2);
+    assert!(moved.batches().iter().all(|batch| batch.shard == 0));
+}
+
+/// A ticket of three rounds that is due is served before what was promised: more is promised while its block's time
+/// passes, and it came last until there was no time left, in each of its last three blocks.
+#[test]
+fn a_ticket_that_is_due_goes_first() {
+    let mut problem = packing(&[300, 300, 300]);
+    problem.shards[1].live = false;
+    problem.gangs[0].committed = true;
+    problem.gangs[2].due = Some(Height(6));
+    let order = |problem: &Problem| -> Vec<u32> {
+        let plan = policy::plan(problem);
+        let queue = plan.queues[0].iter();
+        queue.map(|&b| plan.batches()[b as usize].model).collect()
+    };
+    assert_eq!(order(&problem), [2, 0, 1]);
+    problem.gangs[2].committed = true;
+    assert_eq!(order(&problem), [2, 0, 1], "and still once its work began");
+    problem.gangs[2].due = Some(Height(20));
+    assert_eq!(order(&problem), [0, 2, 1], "later there is time enough");
+}
+
 /// What was under way was taken to be done at its expected time to the microsecond, and was promised.
 #[test]
 fn work_under_way_needs_its_margin_to_be_promised() {

@@ -11,7 +11,10 @@ impl Board {
         for shard in 0..self.shards as u32 {
             for pass in [Pass::This, Pass::Next] {
                 let bound = |b: &Batch| {
-                    b.shard == shard && b.urgency.0 && b.pass <= Pass::Next && !b.keys.is_empty()
+                    b.shard == shard
+                        && b.urgency.committed
+                        && b.pass <= Pass::Next
+                        && !b.keys.is_empty()
                 };
                 let margin = if self.batches.iter().any(bound) {
                     Margin::Off

@@ -1,9 +1,9 @@
 //! What is put on the board, and taken off without a trace.
 
 use super::room::Found;
-use super::{Ask, Board, Margin, Miss, Spot, Step, Urgency};
+use super::{Ask, Board, Margin, Miss, Spot, Step};
 use crate::ids::Micros;
-use crate::scheduler::model::{Batch, NONE, Pass, Problem};
+use crate::scheduler::model::{Batch, NONE, Pass, Problem, Urgency};
 
 impl Board {
     /// Places all of a gang, or nothing.
@@ -55,7 +55,12 @@ impl Board {
         let deadline = until.map_or(deadline, |u| deadline.min(u.saturating_sub(p.now).0));
         let mut rest = asks;
         while let Some(ask) = rest.next() {
-            let Ask { key, spread, state } = ask;
+            let Ask {
+                key,
+                spread,
+                state,
+                homes,
+            } = ask;
             let margin = match self.margin {
                 Margin::On => state.margin(p.tuning.margin_sigmas),
                 Margin::Off => 0,
@@ -88,7 +93,13 @@ impl Board {
                 if plain && self.roomy.contains(&(pass, state.model)) && no_room() {
                     return Err(Miss::Full);
                 }
-                match self.choose(p, state.model, barred, pass, deadline, spread.into()) {
+                let choose =
+                    |barred| self.choose(p, state.model, barred, pass, deadline, spread.into());
+                let found = match homes & !barred {
+                    0 => choose(barred),
+                    homes => choose(!homes).or_else(|_| choose(barred)),
+                };
+                match found {
                     Ok(_) if no_room() => {
                         if plain && !self.roomy.contains(&(pass, state.model)) {
                             self.roomy.push((pass, state.model));
@@ -180,7 +191,7 @@ impl Board {
         });
         // What rides along does not make a batch of this block more urgent.
         if entry.pass == pass {
-            entry.urgency = entry.urgency.max(urgency);
+            entry.urgency = entry.urgency.join(urgency);
         }
         entry.keys.push(key);
         let at = entry.pass as usize;
@@ -192,6 +203,7 @@ impl Board {
         let spot = &mut self.spots[key as usize];
         spot.placed += 1;
         spot.pass = spot.pass.max(at as u8);
+        spot.shard = shard as u8;
         if state.copies > 1 {
             *self.taken.entry(key).or_default() |= 1 << shard;
         }
@@ -219,6 +231,9 @@ impl Board {
             let spot = &mut self.spots[step.key as usize];
             spot.placed -= 1;
             spot.pass = step.key_pass;
+            if spot.placed == 0 {
+                spot.shard = 0;
+            }
             if let Some(taken) = self.taken.get_mut(&step.key) {
                 *taken &= !(1 << shard);
                 if *taken == 0 {

@@ -66,6 +66,12 @@ pub(super) fn problem(seed: u64, shape: Shape) -> Problem {
     for n in 0..shape.gangs as u32 {
         gang(&mut p, &mut dice, n, shape.extras);
     }
+    let mut places = Dice(!seed);
+    for key in 0..p.keys.len() as u32 {
+        if all && places.percent(70) {
+            p.homes.insert(key, 1 << places.below(shape.shards));
+        }
+    }
     for lane in &mut p.lanes {
         lane.sort_by_key(|&g| (p.gangs[g as usize].nonce, p.gangs[g as usize].id));
     }

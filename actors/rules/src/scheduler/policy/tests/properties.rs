@@ -64,6 +64,11 @@ fn gangs_in_another_order_are_planned_alike(planner: Planner, seed: u64, gangs: 
         let needs = candidate.needs.iter_mut();
         needs.for_each(|key| *key = last_key - *key);
     }
+    let homes = p
+        .homes
+        .iter()
+        .map(|(key, places)| (last_key - key, *places));
+    other.homes = homes.collect();
     let lanes = other.lanes.iter_mut().flatten();
     lanes.for_each(|gang| *gang = last_gang - *gang);
     let (one, two) = (planner(&p), planner(&other));

@@ -9,7 +9,7 @@ use crate::scheduler::limits::{
     CUT_PERCENT, FAILURES_MAX, LONG_AGE_BLOCKS, MARGIN_SIGMAS, SENDER_PERCENT, TICKET_PERCENT,
     TICKET_SLACK, UNCOVERED_PERCENT,
 };
-use crate::scheduler::model::{Pass, Problem, Verdict};
+use crate::scheduler::model::{Pass, Problem, Urgency, Verdict};
 use crate::scheduler::policy::{density, plan};
 use crate::tx::Reason;
 use alloy_primitives::B256;
@@ -23,7 +23,7 @@ struct Batch {
     model: u32,
     pass: Pass,
     keys: Vec<u32>,
-    urgency: (bool, bool, u64),
+    urgency: Urgency,
     opener: B256,
     /// Microseconds for which it kept room when it was opened.
     reserved: u64,
@@ -73,7 +73,7 @@ impl<'p> Slow<'p> {
         }
     }
 
-    fn place(&mut self, gang: u32, pass: Pass, urgency: (bool, bool, u64)) -> bool {
+    fn place(&mut self, gang: u32, pass: Pass, urgency: Urgency) -> bool {
         let candidate = &self.p.gangs[gang as usize];
         let chain = self.chain(gang);
         if let Some(&before) = chain.len().checked_sub(2).map(|at| &chain[at])
@@ -115,7 +115,7 @@ impl<'p> Slow<'p> {
 
     fn place_long(&mut self, gang: u32, pass: Pass) {
         let candidate = &self.p.gangs[gang as usize];
-        let urgency = (false, false, self.rank(gang));
+        let urgency = Urgency::of(self.rank(gang));
         let mut result = Ok(());
         for &key in &candidate.needs {
             let before = self.batches.clone();
@@ -140,7 +140,16 @@ impl<'p> Slow<'p> {
     fn all(&mut self, gangs: &[u32], pass: Pass, committed: bool) {
         for &gang in gangs {
             if self.waits(gang) {
-                self.place(gang, pass, (committed, false, self.rank(gang)));
+                let last = self.p.height.0 + TICKET_SLACK;
+                let due = self.p.gangs[gang as usize]
+                    .due
+                    .is_some_and(|due| due.0 <= last);
+                let urgency = Urgency {
+                    due: due && committed && pass == Pass::This,
+                    committed,
+                    rank: self.rank(gang),
+                };
+                self.place(gang, pass, urgency);
             }
         }
     }
@@ -187,7 +196,7 @@ impl<'p> Slow<'p> {
             if let Some(reason) = self.capped(gang, pass).filter(|_| contended) {
                 self.verdicts[gang as usize] = Verdict::Deferred(reason);
                 self.kept_back.push(gang);
-            } else if self.place(gang, pass, (false, false, self.rank(gang))) {
+            } else if self.place(gang, pass, Urgency::of(self.rank(gang))) {
                 failures = 0;
                 let worth = density(self.p.gangs[gang as usize].value, self.plain(gang));
                 for &key in self.needs(gang) {
@@ -206,7 +215,7 @@ impl<'p> Slow<'p> {
                 break;
             }
             let before = self.verdicts[gang as usize];
-            if self.waits(gang) && !self.place(gang, pass, (false, false, self.rank(gang))) {
+            if self.waits(gang) && !self.place(gang, pass, Urgency::of(self.rank(gang))) {
                 self.verdicts[gang as usize] = before;
             }
         }
@@ -239,7 +248,14 @@ impl<'p> Slow<'p> {
                 .map_or(0, |at| at + 1);
             for &gang in &chain[from..] {
                 if self.waits(gang) && !self.is_long(gang) {
-                    self.place(gang, Pass::This, (false, true, self.rank(gang)));
+                    self.place(
+                        gang,
+                        Pass::This,
+                        Urgency {
+                            due: true,
+                            ..Urgency::of(self.rank(gang))
+                        },
+                    );
                 }
             }
         }
@@ -325,7 +341,7 @@ impl<'p> Slow<'p> {
         self.compete(&others, Pass::Next, contended);
         for gang in std::mem::take(&mut self.late) {
             if self.waits(gang) {
-                self.place(gang, Pass::Next, (false, false, self.rank(gang)));
+                self.place(gang, Pass::Next, Urgency::of(self.rank(gang)));
             }
         }
         self.compete_last(Pass::This);

@@ -3,7 +3,7 @@
 use super::{Batch, Miss, Slow};
 use crate::ids::Micros;
 use crate::scheduler::limits::{BATCH_ROOM_PERCENT, JOIN_WEIGHT, LONG_PERCENT};
-use crate::scheduler::model::Pass;
+use crate::scheduler::model::{Pass, Urgency};
 
 impl Slow<'_> {
     fn load(&self, shard: u32, pass: Pass) -> u64 {
@@ -134,13 +134,13 @@ impl Slow<'_> {
             .then(|| add * JOIN_WEIGHT + finish)
     }
 
-    fn put(&mut self, key: u32, shard: u32, pass: Pass, urgency: (bool, bool, u64), opener: u32) {
+    fn put(&mut self, key: u32, shard: u32, pass: Pass, urgency: Urgency, opener: u32) {
         let model = self.p.keys[key as usize].model;
         if let Some(n) = self.joins(shard, model, pass) {
             let batch = &mut self.batches[n];
             batch.keys.push(key);
             if batch.pass == pass {
-                batch.urgency = batch.urgency.max(urgency);
+                batch.urgency = batch.urgency.join(urgency);
             }
             return;
         }
@@ -161,7 +161,7 @@ impl Slow<'_> {
         key: u32,
         pass: Pass,
         until: Option<Micros>,
-        urgency: (bool, bool, u64),
+        urgency: Urgency,
         gang: u32,
         first: &mut bool,
     ) -> Result<(), Miss> {
@@ -183,11 +183,22 @@ impl Slow<'_> {
                 return Err(Miss::Other);
             }
             hosts.retain(|&s| !barred(s));
-            let scores = hosts.iter().filter_map(|&s| {
-                let score = self.score(s, state.model, pass, deadline)?;
-                Some((score, self.p.shards[s as usize].id, s))
-            });
-            match scores.min() {
+            let best = |hosts: &[u32]| {
+                let scores = hosts.iter().filter_map(|&s| {
+                    let score = self.score(s, state.model, pass, deadline)?;
+                    Some((score, self.p.shards[s as usize].id, s))
+                });
+                scores.min()
+            };
+            // What was promised stays where it was, if it can.
+            let homes = match self.p.gangs[gang as usize].committed {
+                true => self.p.homes.get(&key).copied().unwrap_or(0),
+                false => 0,
+            };
+            let at_home: Vec<u32> = (hosts.iter().copied())
+                .filter(|s| homes & 1 << s != 0)
+                .collect();
+            match best(&at_home).or_else(|| best(&hosts)) {
                 Some((_, _, shard)) => self.put(key, shard, pass, urgency, gang),
                 None if hosts.is_empty() => return Err(Miss::NoShard),
                 None => {
