@@ -5,7 +5,7 @@ use penstock_rules::scheduler::{DecisionLog, Policy};
 use penstock_sim::overload::{Config, Delivery, Report, Workload, run};
 
 /// See [`a_faster_planner_makes_the_same_plans`].
-const PLANS: B256 = b256!("33adc106665258047ec37449a0363f48a5a331098908f15e0fe38ffc4f766b56");
+const PLANS: B256 = b256!("7d175753dd7417d2feb13aefd37d477617fd9c43dfd74b650cc06c03629bcdd9");
 
 fn short(workload: Workload, policy: Policy, load_percent: u64, blocks: u64) -> Report {
     let mut config = Config::new(workload, policy, load_percent, 1);
