@@ -72,6 +72,17 @@ struct Candidate {
     included: bool,
 }
 
+impl Candidate {
+    /// The same with other times.
+    const fn of(self, time: u64, begun: u64) -> Self {
+        Self {
+            time,
+            begun,
+            ..self
+        }
+    }
+}
+
 /// A block's part of a window.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Block {
@@ -213,9 +224,6 @@ impl Certificate {
             Some(known) if known.left.is_none() && round > known.round => Asked::More,
             _ => Asked::Anew,
         };
-        if let Some(known) = before {
-            self.take(known);
-        }
         let time = match (what, before) {
             (Asked::More, Some(known)) => known.time.saturating_add(time),
             _ => time,
@@ -249,17 +257,9 @@ impl Certificate {
     /// word of another scheduler, before this one led or after.
     pub(crate) fn elsewhere(&mut self, id: B256, time: u64) {
         if let Some(&known) = self.candidates.get(&id) {
-            self.take(known);
             let time = known.time.saturating_sub(time);
             let begun = known.begun.min(time);
-            self.put(
-                id,
-                Candidate {
-                    time,
-                    begun,
-                    ..known
-                },
-            );
+            self.put(id, known.of(time, begun));
         }
     }
 
@@ -272,15 +272,11 @@ impl Certificate {
             block.included += known.value;
             // It is all computed. What of it was not handed out here took no time that is counted here.
             let time = known.time.min(known.begun);
-            self.take(known);
-            self.put(
-                id,
-                Candidate {
-                    time,
-                    included: true,
-                    ..known
-                },
-            );
+            let included = Candidate {
+                included: true,
+                ..known
+            };
+            self.put(id, included.of(time, known.begun));
         }
         self.left(id);
     }
@@ -376,34 +372,24 @@ impl Certificate {
             if let Some(&known) = self.candidates.get(&id)
                 && known.left == Some(number)
             {
-                self.take(known);
+                self.books.take(&known);
                 self.candidates.remove(&id);
             }
         }
         for (id, time) in block.begun {
             if let Some(&known) = self.candidates.get(&id) {
-                self.take(known);
                 let begun = known.begun.saturating_sub(time);
-                let time = known.time.saturating_sub(time);
-                self.put(
-                    id,
-                    Candidate {
-                        time,
-                        begun,
-                        ..known
-                    },
-                );
+                self.put(id, known.of(known.time.saturating_sub(time), begun));
             }
         }
     }
 
-    fn take(&mut self, known: Candidate) {
-        self.books.take(&known);
-    }
-
+    /// Takes a candidate in, in the place of what it was.
     fn put(&mut self, id: B256, known: Candidate) {
         self.books.add(&known);
-        self.candidates.insert(id, known);
+        if let Some(before) = self.candidates.insert(id, known) {
+            self.books.take(&before);
+        }
     }
 
     /// Whether the books are the sum of the candidates (I16).

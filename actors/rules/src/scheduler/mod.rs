@@ -29,6 +29,7 @@ mod credit;
 mod fleet;
 mod leases;
 mod profile;
+mod requests;
 mod tuning;
 
 #[cfg(test)]
@@ -37,7 +38,7 @@ mod dice;
 pub mod limits;
 
 pub use audit::audit;
-use book::{Entry, Parked, Sender, Waiting};
+use book::{Parked, Sender, Waiting};
 use cache::Cache;
 use certificate::Certificate;
 pub use certificate::{CERTIFICATE_BLOCKS, Window};
@@ -48,6 +49,7 @@ use fleet::Member;
 use leases::{Lease, Released};
 use model::{Plan, Problem};
 use profile::Profile;
+use requests::Entry;
 pub use tuning::Tuning;
 
 use crate::ids::{Epoch, Height, Igas, LeaseId, Micros, ModelHash, RequestKey, ShardId};
