@@ -86,7 +86,8 @@ pub const DISPUTES_MAX: usize = 1_024;
 
 /// Chance margin in standard deviations: a plan leaves this much of a shard's own noise free before a deadline. Promises
 /// break by whole batches, so few of them decide. With 3, 22 of 297,000 broke on eight shards (W1, 1x to 10x, five seeds)
-/// and 10 of 42,000 on 64; with 4, 23 of 598,000 and none of 83,000, for .1 points of revenue.
+/// and 10 of 42,000 on 64; with 4, 23 of 598,000 and none of 83,000, for .1 points of revenue. Since promises keep their
+/// shards it is 42 of 662,780 with 3 and none of 660,004 with 4 (ten seeds, batches of 35 %).
 pub const MARGIN_SIGMAS: u64 = 4;
 
 /// A batch takes at most this share of a slot, in percent. 15 cost 3 to 4 points of revenue; from 30 to 49 each five more

@@ -6,7 +6,7 @@ use crate::message::{Answer, AssignmentDone, Class, Gang, GangRequest, ShardHell
 use crate::request::{Attestation, Mode, Outcome, Request};
 use crate::scheduler::Evidence;
 use crate::scheduler::dice::{Dice, cases};
-use crate::scheduler::limits::{BREAKER_OPEN, LEASE_MIN};
+use crate::scheduler::limits::{BREAKER_OPEN, LEASE_MIN, ROUND_TRIP};
 use crate::scheduler::model::{Candidate, Cost, KeyState, Lane};
 use crate::shard::{self, BatchId, HEARTBEAT, Shard};
 use alloy_primitives::{B256, Bytes};

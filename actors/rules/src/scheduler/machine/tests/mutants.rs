@@ -100,6 +100,39 @@ fn a_waiter_that_does_not_wait_is_caught() {
     });
 }
 
+/// I8: of a promise that is half under way, the rest has to stay where the plan had it.
+#[test]
+fn a_promise_that_loses_its_shard_is_caught() {
+    let mut world = World::new(2, 1, Faults::default());
+    world.tell(Event::Submit(gang(99, vec![request(1, Mode::Vanilla, 99)])));
+    world.pass(SLOT / 2);
+    let wide = (0..100).map(|n| request(1, Mode::Vanilla, n)).collect();
+    world.tell(Event::Submit(gang(98, wide)));
+    world.head();
+    world.tell(Event::Tick);
+    // Its first batches went out, and the next plan has the others.
+    let mut scheduler = world.scheduler;
+    scheduler.urgent = true;
+    scheduler.apply(scheduler.problem.now, Event::Tick, &mut Vec::new());
+    assert_eq!(scheduler.check_plan(), Ok(()));
+    scheduler.problem.homes.clear();
+    let broken = scheduler.check_plan().err().unwrap_or_default();
+    assert_eq!(broken.split(':').next(), Some("I8"), "{broken}");
+}
+
+/// A third assignment behind a long one would keep what is in it from every other shard.
+#[test]
+fn a_third_assignment_behind_a_long_one_is_caught() {
+    let mut scheduler = busy();
+    let held = &mut scheduler.members[0].leases;
+    let (first, second) = (held[0], held[1]);
+    held.push_back(first);
+    let waits = scheduler.leases.get_mut(&second).expect("it is held");
+    waits.expected = ROUND_TRIP.0;
+    let broken = scheduler.check().err().unwrap_or_default();
+    assert!(broken.contains("has 3 assignments"), "{broken}");
+}
+
 /// I7: the count of late tickets is what says that one was late.
 #[test]
 fn a_ticket_that_is_not_served_is_counted_as_late() {
